@@ -1,0 +1,1 @@
+"""Outputs: each sink writes conversations in one format."""

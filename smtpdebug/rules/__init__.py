@@ -1,0 +1,1 @@
+"""The reference validator: what to think of what was seen."""

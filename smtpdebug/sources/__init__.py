@@ -1,0 +1,1 @@
+"""Inputs: everything that touches files, programs and interfaces."""

@@ -1,0 +1,1 @@
+"""Columns to in-order bytes: the reassembler."""

@@ -1,0 +1,1 @@
+"""TLS from the outside (records, handshakes, certificates) and, with secrets, from the inside."""

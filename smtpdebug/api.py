@@ -1,0 +1,149 @@
+"""The front door in Python: ``analyze`` for a report, ``read`` for conversations in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from smtpdebug.engine import Engine, Event, Item, Judge
+from smtpdebug.errors import CaptureError, KeyFileError
+from smtpdebug.model.report import Report
+from smtpdebug.model.smtp import Conversation
+from smtpdebug.model.streams import Limits
+from smtpdebug.sources.files import CaptureSet, open_captures
+
+if TYPE_CHECKING:
+    from smtpdebug.engine import Decryptor
+
+PathName: TypeAlias = str | PathLike[str]
+Password: TypeAlias = bytes | Callable[[], bytes | None] | None
+
+
+class Reading(Iterator[Conversation]):
+    """Conversations as they finish, in order of their first packet; memory does not grow with the capture.
+
+    After (and while) reading: ``packets``, ``skipped``, ``notes``, ``errors``, ``limits_hit``.
+    """
+
+    def __init__(self, captures: CaptureSet, engine: Engine) -> None:
+        self.captures, self.engine = captures, engine
+        self._conversations = (event for event in self.events() if not isinstance(event, Item))
+
+    def events(self) -> Iterator[Event]:
+        """Everything the engine gives: with ``live=True`` each item as it is said, and the conversations."""
+        for batch in self.captures:
+            yield from self.engine.feed(batch)
+        yield from self.engine.close()
+
+    def __iter__(self) -> Reading:
+        return self
+
+    def __next__(self) -> Conversation:
+        return next(self._conversations)
+
+    @property
+    def packets(self) -> int:
+        """Packet records read so far."""
+        return self.captures.packets
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Packets that carry no TCP or were not understood, by reason."""
+        return self.captures.skipped
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know: cut records, limits hit; one sentence each."""
+        limits = [f"limit {name} was hit {times} times" for name, times in self.engine.limits_hit.items()]
+        return [*self.captures.notes, *limits]
+
+    @property
+    def errors(self) -> list[CaptureError]:
+        """Inputs that are no captures; the others were read."""
+        return self.captures.errors
+
+    @property
+    def limits_hit(self) -> dict[str, int]:
+        """How often each budget was hit."""
+        return self.engine.limits_hit
+
+
+def read(
+    *paths: PathName,
+    rsa_key: PathName | Iterable[PathName] = (),
+    key_password: Password = None,
+    keylog: PathName | Iterable[PathName] = (),
+    decrypt_with: str = "auto",
+    ports: Iterable[int] = (),
+    limits: Limits | None = None,
+    judge: Judge | None = None,
+    live: bool = False,
+) -> Reading:
+    """Read captures (files, folders, globs, ``"-"``) as one rotated set.
+
+    Args:
+        rsa_key: private key files of servers; see ``docs/howto/decrypt.md``.
+        key_password: for encrypted keys: the password, or a function that asks for it.
+        keylog: NSS key log files (``SSLKEYLOGFILE``).
+        decrypt_with: ``auto``, ``native`` or ``tshark``.
+        ports: mail ports beside the known ones.
+        judge: ``rules.judge.RuleSet()`` to have findings and diagnoses.
+        live: give each item as it is said (:meth:`Reading.events`).
+
+    Raises:
+        KeyFileError: a key file cannot be used.
+        ToolError: ``decrypt_with="tshark"`` and there is no usable tshark.
+    """
+    budgets = limits or Limits()
+    decryptor = open_decryptor(_names(rsa_key), _names(keylog), key_password, decrypt_with, budgets)
+    engine = Engine(budgets, ports=ports, decryptor=decryptor, judge=judge, live=live)
+    return Reading(open_captures([str(path) for path in paths], limits=budgets), engine)
+
+
+def analyze(*paths: PathName, rules: bool = True, **options: object) -> Report:
+    """Read captures whole and judge them against the reference model; options as for :func:`read`."""
+    if rules and "judge" not in options:
+        from smtpdebug.rules.judge import RuleSet  # a plain read does not pay for the rules' import
+
+        options["judge"] = RuleSet()
+    reading = read(*paths, **options)  # type: ignore[arg-type]  # same options, checked there
+    conversations = list(reading)
+    return Report(
+        conversations=conversations,
+        packets=reading.packets,
+        skipped=reading.skipped,
+        notes=reading.notes,
+        errors=reading.errors,
+        limits_hit=reading.limits_hit,
+    )
+
+
+def _names(paths: PathName | Iterable[PathName]) -> list[Path]:
+    if isinstance(paths, str | PathLike):
+        return [Path(paths)]
+    return [Path(path) for path in paths]
+
+
+def open_decryptor(
+    rsa_keys: Sequence[Path], keylogs: Sequence[Path], password: Password, decrypt_with: str, limits: Limits
+) -> Decryptor:
+    """A decryptor holding these secrets; without any it still reads the secrets blocks of pcapng captures."""
+    from smtpdebug.tls.decrypt import NativeDecryptor
+    from smtpdebug.tls.keys import KeyRing
+
+    ring = KeyRing()
+    for path in rsa_keys:
+        ring.load(_file(path), str(path), password)
+    decryptor = NativeDecryptor(ring, limits)
+    for path in keylogs:
+        decryptor.add_keylog(_file(path), "keylog")
+    return decryptor
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,233 @@
+"""One connection on its way to a Conversation: recognised by content, then parsed in clear, in TLS, or only counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from smtpdebug.engine.protocols import Decryptor
+from smtpdebug.model.smtp import Conversation, TlsStarted
+from smtpdebug.model.streams import CLIENT, PLAIN_PORTS, SERVER, TLS_PORTS, Chunk, Gap, Limits, Location, Stream
+from smtpdebug.model.tls import APPLICATION_DATA, Decrypted
+from smtpdebug.smtp.parser import ConversationParser
+from smtpdebug.smtp.recognise import describe, recognise, server_side
+from smtpdebug.tls.tracker import TlsTracker
+
+_SNIFF_BYTES = 1024
+"""Enough of each direction to tell SMTP from anything else."""
+
+
+class Builder:
+    """Takes the events of one stream; calls the parsers; holds what belongs to one conversation.
+
+    Args:
+        flip: called when content says that client and server are the other way round.
+        ignore: called when the rest of the stream is of no interest.
+        route: called with what the decryptor opened, which may belong to other streams.
+    """
+
+    __slots__ = (
+        "_decryptor", "_flip", "_held", "_ignore", "_limits", "_plain_offset", "_ports", "_prefix", "_route",
+        "conversation", "feed", "gaps", "parser", "stream", "tracker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: Stream,
+        limits: Limits,
+        ports: frozenset[int],
+        decryptor: Decryptor | None,
+        *,
+        flip: Callable[[Stream], None],
+        ignore: Callable[[Stream], None],
+        route: Callable[[list[Decrypted]], None],
+    ) -> None:
+        self.stream = stream
+        self.conversation = Conversation(stream=stream, protocol="unknown")
+        self.parser: ConversationParser | None = None
+        self.tracker: TlsTracker | None = None
+        self.gaps: list[Gap] = []
+        self.feed: Callable[[Chunk | Gap], None] = self._feed_undecided
+        self._limits, self._ports, self._decryptor = limits, ports, decryptor
+        self._flip, self._ignore, self._route = flip, ignore, route
+        self._held: list[Chunk | Gap] = []
+        self._prefix = [b"", b""]
+        self._plain_offset = [0, 0]
+
+    # -- not yet known what it is
+
+    def _feed_undecided(self, event: Chunk | Gap) -> None:
+        self._held.append(event)
+        if type(event) is Chunk:
+            self._prefix[event.side] += event.data[:_SNIFF_BYTES]
+        self._decide(closed=False)
+
+    def _decide(self, *, closed: bool) -> None:
+        stream, prefix = self.stream, self._prefix
+        if stream.decided_by == "order" and server_side(prefix[0], prefix[1]) == CLIENT:
+            self._turn_round()
+        port = stream.server.port
+        kind = recognise(
+            prefix[CLIENT],
+            prefix[SERVER],
+            mail_port=port in PLAIN_PORTS or port in self._ports,
+            tls_port=port in TLS_PORTS,
+            closed=closed or max(map(len, prefix)) >= _SNIFF_BYTES,
+        )
+        if kind is None:
+            return
+        held, self._held = self._held, []
+        if kind == "unknown":
+            self.conversation.summary = describe(prefix[CLIENT], prefix[SERVER])
+            self.feed = _drop
+            self._ignore(stream)
+            return
+        if kind == "tls":
+            self._start_tls(TlsStarted(mode="implicit", at=held[0].at))
+        else:
+            self._start_parser(lmtp=kind == "lmtp")
+            self.feed = self._feed_clear
+        for event in held:
+            self.feed(event)
+
+    def _turn_round(self) -> None:
+        self._flip(self.stream)
+        self._prefix.reverse()
+        for i, event in enumerate(self._held):
+            side = CLIENT if event.side == SERVER else SERVER
+            if type(event) is Chunk:
+                event.side = side
+            else:
+                self._held[i] = Gap(event.stream, side, event.offset, event.length, event.at, event.reason)
+
+    def _start_parser(self, *, lmtp: bool = False, implicit_tls: bool = False) -> None:
+        stream = self.stream
+        established = None
+        if stream.established_ns is not None:
+            established = Location(stream.opened.capture, stream.opened.frame, stream.established_ns)
+        self.parser = ConversationParser(
+            self._limits,
+            lmtp=lmtp,
+            implicit_tls=implicit_tls,
+            joined_late=not stream.complete,
+            established=established,
+        )
+        conversation, parser = self.conversation, self.parser
+        conversation.exchanges = parser.exchanges
+        conversation.messages = parser.messages
+        if conversation.timeline:
+            parser.timeline[:0] = conversation.timeline
+        conversation.timeline = parser.timeline
+        conversation.protocol = parser.protocol
+        conversation.joined_late = not stream.complete
+
+    # -- in clear
+
+    def _feed_clear(self, event: Chunk | Gap) -> None:
+        parser = self.parser
+        assert parser is not None
+        if type(event) is Chunk:
+            parser.feed(event)
+        else:
+            parser.gap(event)  # type: ignore[arg-type]  # type() narrows one way only
+            self.gaps.append(event)  # type: ignore[arg-type]
+        if parser.tls is not None:
+            self._switch_to_tls(parser.tls)
+
+    def _switch_to_tls(self, started: TlsStarted) -> None:
+        assert self.parser is not None
+        self._start_tls(started)
+        for event in self.parser.take_tls():
+            self.feed(event)
+
+    # -- in TLS
+
+    def _start_tls(self, started: TlsStarted) -> None:
+        conversation = self.conversation
+        if self.parser is None:
+            conversation.protocol = "tls"
+            conversation.timeline.append(started)
+        self.tracker = TlsTracker(started.mode, started.at, self._limits)
+        conversation.tls = self.tracker.facts
+        if self._decryptor is not None:
+            self._decryptor.start(self.stream.serial, self.tracker.facts)
+        self.feed = self._feed_tls
+
+    def _feed_tls(self, event: Chunk | Gap) -> None:
+        tracker, decryptor, flow = self.tracker, self._decryptor, self.stream.serial
+        assert tracker is not None
+        if type(event) is not Chunk:
+            tracker.gap(event)  # type: ignore[arg-type]
+            self.gaps.append(event)  # type: ignore[arg-type]
+            if decryptor is not None:
+                decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
+            return
+        records = tracker.feed(event)
+        if decryptor is not None:
+            for record in records:
+                opened = decryptor.push(flow, record)
+                if opened:
+                    self._route(opened)
+
+    def decrypted(self, record: Decrypted) -> None:
+        """Plaintext of one record of this stream."""
+        tracker = self.tracker
+        assert tracker is not None
+        if record.content_type != APPLICATION_DATA:
+            tracker.decrypted(record)
+            return
+        if self.parser is None:
+            self._start_parser(implicit_tls=True)
+        parser, side = self.parser, record.side
+        assert parser is not None
+        if record.missing_before:
+            parser.gap(Gap(self.stream, side, self._plain_offset[side], 0, record.at, "undecrypted", encrypted=True))
+        if not record.data:
+            return
+        parser.feed(
+            Chunk(
+                self.stream, side, self._plain_offset[side], record.data, record.began, record.at, encrypted=True
+            )
+        )
+        self._plain_offset[side] += len(record.data)
+
+    # -- the end
+
+    def close(self) -> list[Decrypted]:
+        """The stream is over: decide what is undecided, end the parsers. The decryptor may have more to give."""
+        if self.feed == self._feed_undecided and self._held:
+            self._decide(closed=True)
+        parser, tracker = self.parser, self.tracker
+        if tracker is not None:
+            tracker.close(self.stream.last)
+            return self._decryptor.end(self.stream.serial) if self._decryptor is not None else []
+        if parser is not None:
+            parser.close(self.stream.last)
+            if parser.tls is not None:
+                # Bytes held for the reply to STARTTLS turned out to be TLS at the very end.
+                self._switch_to_tls(parser.tls)
+                return self.close()
+        return []
+
+    def complete(self) -> Conversation:
+        """The finished conversation, but for judgement: timeline in order of time, TLS verdict applied."""
+        conversation, parser = self.conversation, self.parser
+        if parser is not None:
+            if self.tracker is not None:
+                parser.close(self.stream.last)
+            conversation.proxy = parser.proxy
+            conversation.protocol = parser.protocol
+            conversation.truncated = conversation.truncated or parser.truncated
+        extra = [*self.stream.events, *self.gaps]
+        if extra:
+            conversation.timeline += extra
+        conversation.timeline.sort(key=_time)
+        return conversation
+
+
+def _time(item: object) -> int:
+    at: Location = item.at  # type: ignore[attr-defined]  # every TimelineItem has one
+    return at.ts_ns
+
+
+def _drop(event: Chunk | Gap) -> None:
+    """Not SMTP: the reassembler counts it."""

@@ -1,0 +1,169 @@
+"""Engine: feed packets, get conversations in order of their first packet, finished and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from smtpdebug.engine.builder import Builder
+from smtpdebug.engine.identity import community_id, conversation_id
+from smtpdebug.engine.order import Key, OutputOrder
+from smtpdebug.engine.outcome import outcome
+from smtpdebug.engine.protocols import Decryptor, Event, Item, Judge
+from smtpdebug.model.packets import PacketBatch
+from smtpdebug.model.smtp import Conversation
+from smtpdebug.model.streams import Chunk, Limits, Stream, StreamClosed, StreamOpened, TcpStreamEvent
+from smtpdebug.model.tls import Decrypted
+from smtpdebug.tcp.reassembly import MAIL_PORTS, Reassembler
+from smtpdebug.tls.reasons import explain
+from smtpdebug.waits import account
+
+
+class Engine:
+    """Packets in, conversations out. Knows no files, no clock, no globals.
+
+    Args:
+        limits: every budget (``model.streams.Limits``).
+        ports: mail ports beside the known ones.
+        decryptor: opens TLS, or ``None``.
+        judge: fills in findings and diagnoses, or ``None``.
+        live: also give out each :class:`Item` as it is said.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        ports: Iterable[int] = (),
+        decryptor: Decryptor | None = None,
+        judge: Judge | None = None,
+        live: bool = False,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._ports = frozenset(ports)
+        self._decryptor, self._judge, self._live = decryptor, judge, live
+        self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports)
+        self._order = OutputOrder(self._limits.pending_conversations)
+        self._builders: dict[int, Builder] = {}
+        self._keys: dict[int, Key] = {}
+        self._waiting: dict[int, Builder] = {}
+        """Closed on the wire, plaintext still to come."""
+        self._shown: dict[int, int] = {}
+        self._fresh: list[Item] = []
+
+    @property
+    def limits_hit(self) -> dict[str, int]:
+        """How often each budget was hit, by its name."""
+        hit = dict(self._reassembler.limits_hit)
+        if self._order.let_go_early:
+            hit["pending_conversations"] = self._order.let_go_early
+        return hit
+
+    def feed(self, batch: PacketBatch) -> Iterator[Event]:
+        """Take a batch of packets in time order; give what is ready."""
+        if self._decryptor is not None:
+            for text in batch.secrets:
+                self._route(self._decryptor.add_keylog(text, "dsb"))
+        return self._after(self._reassembler.feed(batch))
+
+    def advance(self, ts_ns: int) -> Iterator[Event]:
+        """Live: it is at least ``ts_ns`` now; let idle time-outs happen."""
+        return self._after(self._reassembler.advance(ts_ns))
+
+    def close(self) -> Iterator[Event]:
+        """The capture ended: give everything that is left."""
+        yield from self._after(self._reassembler.close())
+        if self._decryptor is not None:
+            self._route(self._decryptor.flush())
+        for serial in list(self._waiting):
+            self._finish(self._waiting.pop(serial))
+        if self._live:
+            yield from self._new_items()
+        yield from map(self._judged, self._order.ready(everything=True))
+
+    def _after(self, events: Iterator[TcpStreamEvent]) -> Iterator[Event]:
+        builders = self._builders
+        for event in events:
+            kind = type(event)
+            if kind is Chunk:
+                builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
+            elif kind is StreamOpened:
+                self._open(event.stream)
+            elif kind is StreamClosed:
+                self._close(event.stream)
+            else:
+                builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
+        if self._live:
+            yield from self._new_items()
+        yield from map(self._judged, self._order.ready())
+
+    def _open(self, stream: Stream) -> None:
+        self._keys[stream.serial] = self._order.opened(stream.opened, stream.serial)
+        builder = self._builders[stream.serial] = Builder(
+            stream,
+            self._limits,
+            self._ports,
+            self._decryptor,
+            flip=self._reassembler.flip,
+            ignore=self._reassembler.ignore,
+            route=self._route,
+        )
+        conversation = builder.conversation
+        conversation.id = conversation_id(stream)
+
+    def _close(self, stream: Stream) -> None:
+        builder = self._builders.pop(stream.serial)
+        self._waiting[stream.serial] = builder
+        self._route(builder.close())
+        if stream.serial in self._waiting and not (builder.tracker is not None and self._pending(stream.serial)):
+            self._finish(self._waiting.pop(stream.serial))
+
+    def _pending(self, flow: int) -> bool:
+        return self._decryptor is not None and self._decryptor.pending(flow)
+
+    def _route(self, opened: list[Decrypted]) -> None:
+        """Hand plaintext to the streams it belongs to; finish those that were waiting for it."""
+        if not opened:
+            return
+        for record in opened:
+            builder = self._builders.get(record.flow) or self._waiting.get(record.flow)
+            if builder is not None:
+                builder.decrypted(record)
+        for flow in {record.flow for record in opened} & self._waiting.keys():
+            if not self._pending(flow):
+                self._finish(self._waiting.pop(flow))
+
+    def _finish(self, builder: Builder) -> None:
+        stream = builder.stream
+        facts = builder.tracker.facts if builder.tracker is not None else None
+        if facts is not None:
+            verdict = self._decryptor.verdict(stream.serial) if self._decryptor is not None else None
+            explain(facts, verdict)
+        if self._live:
+            self._take_items(builder)
+            self._shown.pop(stream.serial)
+        conversation = builder.complete()
+        conversation.community_id = community_id(stream)
+        conversation.outcome = outcome(conversation)
+        conversation.latency = account(conversation)
+        conversation.finished = True
+        self._order.finished(self._keys.pop(stream.serial), conversation)
+
+    def _judged(self, conversation: Conversation) -> Conversation:
+        """Judged in order of output, so that what rules remember of a server does not depend on batching."""
+        if self._judge is not None:
+            self._judge.judge(conversation)
+        return conversation
+
+    def _new_items(self) -> Iterator[Item]:
+        """Live: what was added to any timeline since the last time, in order of time."""
+        for builder in (*self._builders.values(), *self._waiting.values()):
+            self._take_items(builder)
+        fresh, self._fresh = self._fresh, []
+        fresh.sort(key=lambda item: item.item.at.ts_ns)
+        yield from fresh
+
+    def _take_items(self, builder: Builder) -> None:
+        conversation, serial = builder.conversation, builder.stream.serial
+        shown = self._shown.get(serial, 0)
+        self._fresh += [Item(conversation, item) for item in conversation.timeline[shown:]]
+        self._shown[serial] = len(conversation.timeline)

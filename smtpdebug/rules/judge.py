@@ -1,0 +1,187 @@
+"""Running the rules: a set chosen once, dispatch by verb and reply class, findings in order of place.
+
+The same conversation gives the same findings whether it is judged whole (``RuleSet.judge``) or as it goes (``Judge``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+from smtpdebug.model.findings import Finding, Severity
+from smtpdebug.model.smtp import Conversation, Exchange
+from smtpdebug.rules.memory import ServerMemory, ServerRecord
+from smtpdebug.rules.registry import UNASKED, Check, Indeterminate, Rule, Said, all_rules, matching
+from smtpdebug.rules.state import State, begin
+
+__all__ = ["Judge", "RuleSet", "ServerMemory", "ServerRecord"]
+
+_Entry: TypeAlias = tuple[Check, Rule, bool, int]
+"""Function, rule, whether it takes the state, oddities mask."""
+
+_CLASSES: Final = 7
+"""Reply classes: 0 for no reply, 1..5 the first digit, 6 for anything else."""
+
+
+class RuleSet:
+    """The rules of a run and the severities they have in it.
+
+    Args:
+        select: selectors (see ``registry.matching``); empty means all stable rules.
+        ignore: selectors taken away again.
+        preview: also take rules of status ``preview`` (one selected by its full id is always taken).
+        severities: selector -> severity in this run; later ones win.
+        memory: what is known of servers; one for the run, made here if not given.
+
+    Raises:
+        UnknownRuleError: a selector that names no rule.
+    """
+
+    def __init__(
+        self,
+        select: Iterable[str] = (),
+        ignore: Iterable[str] = (),
+        *,
+        preview: bool = False,
+        severities: Mapping[str, Severity | str] | None = None,
+        memory: ServerMemory | None = None,
+    ) -> None:
+        self.memory = memory if memory is not None else ServerMemory()
+        self.rules = _chosen(tuple(select), tuple(ignore), preview)
+        self._severity = {r.id: r.severity for r in self.rules}
+        for selector, severity in (severities or {}).items():
+            for r in matching(selector):
+                if r.id in self._severity:
+                    self._severity[r.id] = Severity(severity)
+        exchange_rules = [r for r in self.rules if r.on == "exchange"]
+        self._conversation_rules = [r for r in self.rules if r.on == "conversation"]
+        verbs = {v for r in exchange_rules for v in r.verbs or ()} | {UNASKED}
+        self._any_verb = [_entries(exchange_rules, None, digit) for digit in range(_CLASSES)]
+        self._tables: list[dict[str, tuple[_Entry, ...]]] = [
+            {verb: _entries(exchange_rules, verb, digit) for verb in verbs} for digit in range(_CLASSES)
+        ]
+
+    def severity(self, rule_id: str) -> Severity:
+        """The severity the rule has in this run."""
+        return self._severity[rule_id]
+
+    def judge(self, conversation: Conversation) -> list[Finding]:
+        """All findings of a finished conversation, by place; also remembers its server."""
+        judge = Judge(self, conversation)
+        findings = judge.close()
+        findings.sort(key=_place)
+        return findings
+
+    def judge_exchange(self, state: State, exchange: Exchange) -> list[Finding]:
+        """The findings of one exchange, given the state before it (``state.enter`` already called)."""
+        command, reply = exchange.command, exchange.reply
+        digit = 0 if reply is None else reply.code // 100
+        if digit < 0 or digit > 5 or (digit == 0 and reply is not None):
+            digit = 6
+        verb = UNASKED if command is None else command.verb
+        entries = self._tables[digit].get(verb, self._any_verb[digit])
+        if not entries:
+            return []
+        odd = 0 if command is None else command.oddities
+        if reply is not None:
+            odd |= reply.oddities
+        if exchange.data is not None:
+            odd |= exchange.data.oddities
+        findings: list[Finding] = []
+        for check, rule, takes_state, mask in entries:
+            if mask and not odd & mask:
+                continue
+            said_all = check(exchange, state) if takes_state else check(exchange)
+            findings.extend(self._finding(rule, said) for said in said_all)
+        return findings
+
+    def judge_end(self, conversation: Conversation, state: State) -> list[Finding]:
+        """The findings of the rules on whole conversations; then remembers the server."""
+        findings: list[Finding] = []
+        given = {"state": state, "memory": self.memory}
+        for rule in self._conversation_rules:
+            takes = rule.takes
+            if not takes:
+                said_all = rule.check(conversation)
+            elif len(takes) == 1:
+                said_all = rule.check(conversation, given[takes[0]])
+            else:
+                said_all = rule.check(conversation, *(given[name] for name in takes))
+            findings.extend(self._finding(rule, said) for said in said_all)
+        self.memory.remember(conversation, state)
+        return findings
+
+    def _finding(self, rule: Rule, said: Said) -> Finding:
+        at, message = said
+        indeterminate = message.__class__ is Indeterminate
+        severity = Severity.NOTE if indeterminate else self._severity[rule.id]
+        return Finding(rule.id, severity, str(message), at, rule.security, indeterminate)
+
+
+class Judge:
+    """One conversation judged as it goes.
+
+    ``exchange`` takes the exchanges as their replies arrive; ``close`` the end of the conversation. All findings
+    together are those of ``RuleSet.judge``.
+    """
+
+    def __init__(self, ruleset: RuleSet, conversation: Conversation) -> None:
+        self._ruleset = ruleset
+        self._conversation = conversation
+        self.state = begin(conversation)
+
+    def exchange(self, exchange: Exchange) -> list[Finding]:
+        """An exchange whose reply arrived: judges it, and the ones before it that will get no reply any more.
+
+        Replies come in the order of the commands, so that what stands before an answered command and has no reply
+        will not get one. A reply nobody asked for proves nothing of the kind: then only what is complete is judged.
+        """
+        exchanges = self._conversation.exchanges
+        state, findings = self.state, []
+        end = next((i + 1 for i in range(len(exchanges) - 1, state.index - 1, -1) if exchanges[i] is exchange), 0)
+        while state.index < end:
+            current = exchanges[state.index]
+            if current.reply is None and exchange.command is None:
+                break
+            findings += self._step(current)
+        return findings
+
+    def close(self) -> list[Finding]:
+        """The conversation is over: the rest of its exchanges, then the rules on the whole."""
+        findings: list[Finding] = []
+        exchanges, state = self._conversation.exchanges, self.state
+        while state.index < len(exchanges):
+            findings += self._step(exchanges[state.index])
+        return findings + self._ruleset.judge_end(self._conversation, state)
+
+    def _step(self, exchange: Exchange) -> list[Finding]:
+        state = self.state
+        state.enter(exchange)
+        findings = self._ruleset.judge_exchange(state, exchange)
+        state.advance(exchange)
+        return findings
+
+
+def _chosen(select: tuple[str, ...], ignore: tuple[str, ...], preview: bool) -> list[Rule]:
+    named = {s.strip().upper() for s in select}
+    chosen = {r.id for s in select or ("all",) for r in matching(s)}
+    chosen -= {r.id for s in ignore for r in matching(s)}
+    return [
+        r
+        for r in all_rules()
+        if r.id in chosen
+        and r.status != "removed"
+        and (r.status == "stable" or preview or r.id in named or r.name.upper() in named)
+    ]
+
+
+def _entries(rules: list[Rule], verb: str | None, digit: int) -> tuple[_Entry, ...]:
+    return tuple(
+        (r.check, r, "state" in r.takes, r.oddities)
+        for r in rules
+        if (r.verbs is None or (verb is not None and verb in r.verbs)) and (r.replies is None or digit in r.replies)
+    )
+
+
+def _place(finding: Finding) -> tuple[int, int, str]:
+    return finding.at.ts_ns, finding.at.frame, finding.rule

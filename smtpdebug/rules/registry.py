@@ -1,0 +1,200 @@
+"""What a rule is, and the list of all rules: writing a decorated function is all it takes to add one.
+
+A rule looks at one noun and yields ``(where, what)`` for each thing it has to say::
+
+    @rule(id="SR103", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.3.2",))
+    def reply_code_not_listed(exchange: Exchange, state: State) -> Iterator[Said]:
+        '''The page of the rule ...'''
+
+A rule on ``Exchange`` is given the exchange and the ``State`` *before* it. A rule on ``Conversation`` is given the
+conversation when it is over, and whichever of ``state`` (the model at its end) and ``memory`` (what is known of the
+same server, ``ServerMemory``) it names as further parameters.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from smtpdebug.errors import SmtpDebugError
+from smtpdebug.model.findings import Severity
+from smtpdebug.model.smtp import Conversation, Exchange
+from smtpdebug.model.streams import Location
+
+Said: TypeAlias = tuple[Location, str]
+"""Where and what; the text may be ``Indeterminate``."""
+Check: TypeAlias = Callable[..., Iterator[Said]]
+
+FAMILIES: Final = {
+    "SR": "replies",
+    "SC": "commands",
+    "SD": "content",
+    "ST": "transport",
+    "SL": "timing",
+}
+"""Prefix of the id -> name of the family."""
+
+UNASKED: Final = "(unasked)"
+"""In ``verbs``: exchanges without a command."""
+
+STATUSES: Final = ("stable", "preview", "removed")
+
+
+class Indeterminate(str):
+    """A message that says: this cannot be decided from the capture, and silence would mislead."""
+
+    __slots__ = ()
+
+
+class UnknownRuleError(SmtpDebugError):
+    """A selector that names no rule."""
+
+
+class Rule(msgspec.Struct, frozen=True, gc=False):
+    """One rule: its data and its function."""
+
+    id: str
+    name: str
+    """Kebab-case, from the function's name: the pattern, not the remedy."""
+    on: str
+    """``exchange`` or ``conversation``."""
+    severity: Severity
+    since: str
+    refs: tuple[str, ...]
+    check: Check
+    takes: tuple[str, ...]
+    """Parameters after the first: ``state``, ``memory``."""
+    verbs: frozenset[str] | None = None
+    """Exchange rules: only for these verbs (``None``: for all)."""
+    oddities: int = 0
+    """Exchange rules: only where the command, the reply or the mail data has one of these (0: always)."""
+    replies: frozenset[int] | None = None
+    """Exchange rules: only where the reply's first digit is one of these; 0 stands for no reply (``None``: always)."""
+    security: bool = False
+    status: str = "stable"
+    doc: str = ""
+    """The docstring, dedented."""
+
+    @property
+    def family(self) -> str:
+        """``replies``, ``commands``, ``content``, ``transport`` or ``timing``."""
+        return FAMILIES[self.id[:2]]
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the page, on one line."""
+        return " ".join(self.doc.split("\n\n", 1)[0].split())
+
+
+_rules: dict[str, Rule] = {}
+_loaded = False
+
+
+def rule(
+    *,
+    id: str,  # the word people use for it
+    on: type[Exchange] | type[Conversation],
+    severity: Severity,
+    since: str,
+    refs: tuple[str, ...],
+    verbs: Iterable[str] | None = None,
+    oddities: int = 0,
+    replies: Iterable[int] | None = None,
+    security: bool = False,
+    status: str = "stable",
+) -> Callable[[Check], Check]:
+    """Register the decorated generator function as a rule.
+
+    ``verbs``, ``oddities`` and ``replies`` are prefilters: the function is not called at all elsewhere, which is what
+    keeps a clean conversation cheap. Use ``UNASKED`` in ``verbs`` for replies nobody asked for.
+    """
+
+    def register(check: Check) -> Check:
+        if id in _rules and _rules[id].check.__qualname__ != check.__qualname__:
+            raise ValueError(f"rule id {id} is taken by {_rules[id].name}")
+        if len(id) != 5 or id[:2] not in FAMILIES or not id[2:].isdigit():
+            raise ValueError(f"{id!r} is not a rule id: a family prefix and three digits")
+        if status not in STATUSES:
+            raise ValueError(f"{status!r} is not one of {STATUSES}")
+        takes = tuple(inspect.signature(check).parameters)[1:]
+        if not set(takes) <= {"state", "memory"}:
+            raise ValueError(f"rule {id}: unknown parameters {takes}")
+        _rules[id] = Rule(
+            id=id,
+            name=check.__name__.replace("_", "-"),
+            on="exchange" if on is Exchange else "conversation",
+            severity=severity,
+            since=since,
+            refs=refs,
+            check=check,
+            takes=takes,
+            verbs=None if verbs is None else frozenset(verbs),
+            oddities=oddities,
+            replies=None if replies is None else frozenset(replies),
+            security=security,
+            status=status,
+            doc=inspect.getdoc(check) or "",
+        )
+        return check
+
+    return register
+
+
+def load() -> None:
+    """Import every module of this package, so that all rules are registered; the order does not matter."""
+    global _loaded
+    if _loaded:
+        return
+    package: Any = importlib.import_module("smtpdebug.rules")
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
+        importlib.import_module(f"smtpdebug.rules.{module}")
+    _loaded = True
+
+
+def all_rules() -> list[Rule]:
+    """Every rule, removed ones too, by id."""
+    load()
+    return [_rules[key] for key in sorted(_rules)]
+
+
+def get(selector: str) -> Rule:
+    """The rule with this id or name.
+
+    Raises:
+        UnknownRuleError: there is none.
+    """
+    load()
+    found = _rules.get(selector.upper())
+    if found is None:
+        found = next((r for r in _rules.values() if r.name == selector.lower()), None)
+    if found is None:
+        raise UnknownRuleError(f"there is no rule {selector!r}; `smtpdebug rule --list` names them all")
+    return found
+
+
+def matching(selector: str) -> list[Rule]:
+    """The rules that a selector means: ``all``, ``security``, an id, a prefix of one, a family or a rule's name.
+
+    Raises:
+        UnknownRuleError: none at all.
+    """
+    rules = all_rules()
+    wanted, prefix = selector.strip().lower(), selector.strip().upper()
+    if wanted == "all":
+        return rules
+    if wanted == "security":
+        return [r for r in rules if r.security]
+    if wanted in FAMILIES.values():
+        return [r for r in rules if r.family == wanted]
+    found = [r for r in rules if r.name == wanted or (prefix and r.id.startswith(prefix))]
+    if not found:
+        raise UnknownRuleError(
+            f"{selector!r} selects no rule: give an id (SR103), a prefix (SR1), "
+            f"a family ({', '.join(FAMILIES.values())}), a rule's name, 'security' or 'all'"
+        )
+    return found

@@ -10,6 +10,12 @@ CLIENT: Final = 0
 SERVER: Final = 1
 Side: TypeAlias = Literal[0, 1]
 
+PLAIN_PORTS: Final = frozenset({24, 25, 587, 2525, 2587})
+"""LMTP, SMTP and submission, with or without STARTTLS, and the usual alternatives."""
+TLS_PORTS: Final = frozenset({465, 2465})
+"""TLS from the first byte (RFC 8314 section 3.3)."""
+MAIL_PORTS: Final = PLAIN_PORTS | TLS_PORTS
+
 
 class Location(msgspec.Struct, frozen=True, gc=False):
     """Where in the captures something was seen: every finding points to one."""

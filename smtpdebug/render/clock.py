@@ -1,0 +1,54 @@
+"""Times as text: RFC 3339 in UTC with nanoseconds, and durations."""
+
+from __future__ import annotations
+
+import datetime
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LAST_SECOND = 253_402_300_799
+"""9999-12-31T23:59:59Z: RFC 3339 has four digits for the year."""
+
+_prefixes: dict[int, str] = {}
+_PREFIXES_KEPT = 4096
+
+
+def _prefix(second: int) -> str:
+    """``2024-01-01T00:00:00.`` of a second since the epoch; remembered, since packets come many to a second."""
+    known = _prefixes.get(second)
+    if known is None:
+        if len(_prefixes) >= _PREFIXES_KEPT:
+            _prefixes.clear()
+        moment = _EPOCH + datetime.timedelta(seconds=min(max(second, 0), _LAST_SECOND))
+        known = _prefixes[second] = moment.strftime("%Y-%m-%dT%H:%M:%S.") if moment.year > 999 else ""
+    return known
+
+
+def rfc3339(ts_ns: int) -> str:
+    """Nanoseconds since the epoch as ``2024-01-01T00:00:00.000000000Z`` (RFC 3339 section 5.6)."""
+    second, fraction = divmod(ts_ns, 1_000_000_000)
+    return f"{_prefixes.get(second) or _prefix(second)}{fraction:09d}Z"
+
+
+def milliseconds(duration_ns: int | None) -> float | None:
+    """Nanoseconds as milliseconds; exact to the nanosecond, ``None`` stays ``None``."""
+    return None if duration_ns is None else duration_ns / 1_000_000
+
+
+def delta(duration_ns: int) -> str:
+    """Time since the line before: ``+0.4 ms``; from a minute on ``+61.2 s``."""
+    sign = "+" if duration_ns >= 0 else "-"
+    duration_ns = abs(duration_ns)
+    if duration_ns >= 60_000_000_000:
+        return f"{sign}{duration_ns / 1e9:.1f} s"
+    return f"{sign}{duration_ns / 1e6:.1f} ms"
+
+
+def span(duration_ns: int) -> str:
+    """A duration in a sentence: ``350 ms``, ``2.1 s``, ``4 min 5 s``."""
+    if duration_ns < 1_000_000_000:
+        return f"{duration_ns / 1e6:.0f} ms"
+    seconds = duration_ns / 1e9
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

@@ -1,0 +1,220 @@
+"""Hiding secrets: AUTH arguments and answers never reach an output unless asked for (DESIGN principle 10).
+
+The mechanism stays (``AUTH PLAIN ********``), the server's challenges stay, ``AUTH=<>`` of MAIL stays. What looks like
+an AUTH answer out of its place (after a gap, after a refused AUTH, in a conversation joined late) is hidden too: better
+one harmless line too many than a password.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from smtpdebug.model.smtp import AFTER_GAP, AUTH_ANSWER, END_OF_DATA, GREETING, Command, Conversation, Reply
+
+HIDDEN: Final = "********"
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PLAIN_VERBS: Final = _words(
+    "HELO EHLO LHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP STARTTLS TURN ATRN ETRN SEND SOML SAML "
+    "XCLIENT XFORWARD XEXCH50 XXXX"
+) | {GREETING, END_OF_DATA, ""}
+"""Commands whose arguments hold no secret."""
+
+_SECRET_ARGUMENT: Final = frozenset({"PASS", "APOP", "LOGIN", "XLOGIN", "COOKIE:", "PROXY-AUTHORIZATION:", "BURL"})
+"""Words of other protocols spoken to an SMTP port by mistake, and BURL, whose URL carries a token (RFC 4468)."""
+
+_MECHANISMS: Final = _words(
+    "PLAIN LOGIN CRAM-MD5 DIGEST-MD5 EXTERNAL ANONYMOUS GSSAPI GS2-KRB5 GS2-KRB5-PLUS NTLM GSS-SPNEGO XOAUTH XOAUTH2 "
+    "OAUTHBEARER SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS SCRAM-SHA-512 SCRAM-SHA-512-PLUS OTP "
+    "SRP KERBEROS_V4 SECURID CRAM-SHA1 XYMCOOKIE EAP-AES128 SAML20 OPENID20"
+)
+# RFC 4422 section 3.1 gives upper case only. A token with lower-case letters that is no known mechanism may be base64.
+_MECHANISM_SHAPE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,19}\Z")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{2,}={0,2}\Z")
+_WINDOW: Final = 3
+"""How many commands after an AUTH are watched for answers that came out of phase."""
+_WORDS_KEPT: Final = 256
+"""Secret words looked for in replies: a password guesser on one connection must not make that quadratic."""
+
+
+class Redactor:
+    """What of one conversation is secret; made once for each conversation that is written.
+
+    Args:
+        conversation: whose secrets; only its exchanges are looked at.
+        show: the user asked to see them (``--show-secrets``): everything stays as it is.
+    """
+
+    __slots__ = ("_hidden", "_show", "_words", "idle")
+
+    def __init__(self, conversation: Conversation | None, *, show: bool = False) -> None:
+        self._show = show
+        self.idle = True
+        """Nothing here is hidden or needs a look: outputs may take their fast path."""
+        self._hidden: dict[int, tuple[str, str]] = {}
+        self._words: list[str] = []
+        if conversation is not None and not show:
+            self._scan(conversation)
+
+    def command(self, command: Command) -> tuple[str, str]:
+        """Verb and argument as they may be shown."""
+        if self._show or command.verb in PLAIN_VERBS:
+            return command.verb, command.argument
+        hidden = self._hidden.get(id(command))
+        if hidden is None:
+            # Not seen by the scan where a limit cut the list of exchanges: judged alone then.
+            hidden = _hide(command, suspicious=False)
+        return hidden or (command.verb, command.argument)
+
+    def line(self, command: Command) -> bytes:
+        """The command line as it may be shown."""
+        shown = self.command(command)
+        if shown == (command.verb, command.argument):
+            return command.line
+        verb, argument = shown
+        if verb == AUTH_ANSWER:
+            return argument.encode()
+        return f"{verb} {argument}".encode() if argument else verb.encode()
+
+    def reply_lines(self, reply: Reply) -> list[bytes]:
+        """The reply's lines with any secret that they echo hidden."""
+        if not self._words:
+            return reply.lines
+        lines = reply.lines
+        for word in self._words:
+            secret = word.encode()
+            lines = [line.replace(secret, HIDDEN.encode()) for line in lines]
+        return lines
+
+    def text(self, text: str) -> str:
+        """Any other text about the conversation (a reply, a finding, a diagnosis) with its secrets hidden."""
+        for word in self._words:
+            text = text.replace(word, HIDDEN)
+        return text
+
+    def octets(self, data: bytes) -> bytes:
+        """Bytes outside the parsed conversation (plaintext injected around STARTTLS), AUTH lines hidden."""
+        if self._show or b"auth" not in data.lower():
+            return data
+        return re.sub(rb"(?im)^([ \t]*auth\b[ \t=]*[^\s=]*)[^\r\n]*", rb"\1 " + HIDDEN.encode(), data)
+
+    def watch(self, command: Command, *, suspicious: bool) -> None:
+        """Look at one more command (live mode: as it comes)."""
+        if self._show:
+            return
+        hidden = _hide(command, suspicious)
+        if hidden is not None:
+            self.idle = False
+            self._hidden[id(command)] = hidden
+            self._remember(command, hidden)
+
+    def _scan(self, conversation: Conversation) -> None:
+        if not _needs_care(conversation):
+            return
+        since_auth = 0 if conversation.joined_late else _WINDOW + 1
+        for exchange in conversation.exchanges:
+            command = exchange.command
+            if command is not None:
+                since_auth += 1
+                self.watch(command, suspicious=since_auth <= _WINDOW or bool(command.oddities & AFTER_GAP))
+                if id(command) in self._hidden or command.verb == "AUTH":
+                    since_auth = 0
+            if exchange.reply is not None and exchange.reply.code == 334:
+                since_auth = 0
+
+    def _remember(self, command: Command, hidden: tuple[str, str]) -> None:
+        """Keep the words that are hidden, and what they decode to, to find them again where they are echoed."""
+        shown = {word.upper() for part in hidden for word in part.split()}
+        words = command.line.decode("utf-8", "backslashreplace").split() or command.argument.split()
+        found = {word for word in words if len(word) >= 4 and word.upper() not in shown}
+        for word in list(found):
+            found.update(_decoded(word))
+        # The longest first: a secret that holds another is hidden whole.
+        self._words = sorted(found.union(self._words), key=len, reverse=True)[:_WORDS_KEPT]
+
+
+def _needs_care(conversation: Conversation) -> bool:
+    """Whether any command may hold a secret; most conversations say no after a look at their verbs."""
+    for exchange in conversation.exchanges:
+        command = exchange.command
+        if command is not None and command.verb not in PLAIN_VERBS:
+            return True
+    return False
+
+
+def _is_auth(verb: str) -> bool:
+    return verb[:4] == "AUTH" or verb == "X-EXPS"  # [MS-SMTPNTLM]: Exchange's older name for AUTH
+
+
+def _hide(command: Command, suspicious: bool) -> tuple[str, str] | None:
+    """Verb and argument to show instead, or ``None`` where nothing is secret."""
+    verb = command.verb
+    if verb in PLAIN_VERBS:
+        return None
+    if verb == AUTH_ANSWER:
+        return None if command.argument == "*" else (verb, HIDDEN)
+    if _is_auth(verb):
+        return _auth_command(command)
+    if verb in _SECRET_ARGUMENT:
+        return (verb, HIDDEN) if command.argument else None
+    words = command.line.split()
+    if len(words) > 1 and words[1].upper() in (b"LOGIN", b"AUTHENTICATE"):
+        return (verb, f"{words[1].decode('ascii')} {HIDDEN}")  # IMAP: a1 LOGIN user password
+    if suspicious or _like_answer(command.line):
+        return (HIDDEN, "")
+    return None
+
+
+def _auth_command(command: Command) -> tuple[str, str] | None:
+    if command.verb in ("AUTH", "X-EXPS"):
+        mechanism, _, initial = command.argument.strip().partition(" ")
+        if not mechanism:
+            return None
+        if mechanism.upper() not in _MECHANISMS and not _MECHANISM_SHAPE.match(mechanism):
+            return (command.verb, HIDDEN)
+        initial = initial.strip()
+        if not initial or initial == "=":  # RFC 4954 section 4: "=" is an empty initial response
+            return None
+        return (command.verb, f"{mechanism} {HIDDEN}")
+    # ``AUTH=PLAIN``, ``AUTH:``, ``Authorization:`` of HTTP: what is not AUTH proper is not shown at all.
+    word = re.match(r"[A-Z]+", command.verb)
+    return (word.group() if word else "AUTH", HIDDEN)
+
+
+def _like_answer(line: bytes) -> bool:
+    """A lone base64 word that no command looks like: mixed case, or padded, or long; or it decodes to SASL PLAIN."""
+    word = line.strip()
+    if len(word) < 8 or not _BASE64.match(word):
+        return False
+    if len(word) % 4 and not word.endswith(b"="):
+        return False
+    mixed = word != word.upper() and word != word.lower()
+    return mixed or word.endswith(b"=") or any(48 <= octet <= 57 for octet in word) or b"\0" in _base64(word)
+
+
+def _base64(word: bytes) -> bytes:
+    try:
+        return base64.b64decode(word + b"=" * (-len(word) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _decoded(word: str) -> Iterable[str]:
+    """The words inside an encoded answer that may be echoed in clear: the password of PLAIN, the answer of LOGIN."""
+    if not word.isascii():
+        return
+    for part in _base64(word.encode()).split(b"\0")[-1:]:
+        try:
+            text = part.decode()
+        except UnicodeDecodeError:
+            continue
+        if len(text) >= 6 and text.isprintable():
+            yield text

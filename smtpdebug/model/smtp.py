@@ -10,6 +10,9 @@ from smtpdebug.model.findings import Diagnosis, Finding
 from smtpdebug.model.streams import Gap, Location, Side, Stream, TcpEvent
 from smtpdebug.model.tls import TlsFacts
 
+Octets: TypeAlias = bytes
+"""For the classes that have a field named ``bytes``."""
+
 # What a line or the mail data was seen to contain (``oddities``): facts for the rules, no opinion.
 BARE_LF: Final = 1 << 0
 """A line ended by LF without CR (in mail data: an LF not preceded by CR)."""
@@ -117,9 +120,9 @@ class MailData(msgspec.Struct, gc=False):
     sha256: str | None = None
     """Hex, of those bytes; ``None`` where some are missing."""
     lines: int = 0
-    headers: bytes = b""
+    headers: Octets = b""
     """Up to and without the empty line, line ends as sent; bounded by ``Limits.header_bytes``."""
-    body: bytes | None = None
+    body: Octets | None = None
     missing: int = 0
     """Bytes lost to gaps."""
     ended: bool = False

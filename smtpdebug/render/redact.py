@@ -13,7 +13,16 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from smtpdebug.model.smtp import AFTER_GAP, AUTH_ANSWER, END_OF_DATA, GREETING, Command, Conversation, Reply
+from smtpdebug.model.smtp import (
+    AFTER_GAP,
+    AUTH_ANSWER,
+    END_OF_DATA,
+    GREETING,
+    Command,
+    Conversation,
+    Reply,
+    TimelineItem,
+)
 
 HIDDEN: Final = "********"
 
@@ -53,7 +62,7 @@ class Redactor:
         show: the user asked to see them (``--show-secrets``): everything stays as it is.
     """
 
-    __slots__ = ("_hidden", "_show", "_words", "idle")
+    __slots__ = ("_hidden", "_show", "_since_auth", "_words", "idle")
 
     def __init__(self, conversation: Conversation | None, *, show: bool = False) -> None:
         self._show = show
@@ -61,6 +70,7 @@ class Redactor:
         """Nothing here is hidden or needs a look: outputs may take their fast path."""
         self._hidden: dict[int, tuple[str, str]] = {}
         self._words: list[str] = []
+        self._since_auth = _WINDOW
         if conversation is not None and not show:
             self._scan(conversation)
 
@@ -106,29 +116,36 @@ class Redactor:
             return data
         return re.sub(rb"(?im)^([ \t]*auth\b[ \t=]*[^\s=]*)[^\r\n]*", rb"\1 " + HIDDEN.encode(), data)
 
-    def watch(self, command: Command, *, suspicious: bool) -> None:
-        """Look at one more command (live mode: as it comes)."""
+    def follow(self, item: TimelineItem) -> None:
+        """Live mode: look at one more item as it comes, before it is shown."""
         if self._show:
             return
+        if isinstance(item, Command):
+            self._look(item)
+        elif isinstance(item, Reply) and item.code == 334:
+            self._since_auth = 0
+
+    def _scan(self, conversation: Conversation) -> None:
+        if conversation.joined_late:
+            self._since_auth = 0
+        if not _needs_care(conversation):
+            return
+        for exchange in conversation.exchanges:
+            if exchange.command is not None:
+                self._look(exchange.command)
+            if exchange.reply is not None and exchange.reply.code == 334:
+                self._since_auth = 0
+
+    def _look(self, command: Command) -> None:
+        self._since_auth += 1
+        suspicious = self._since_auth <= _WINDOW or bool(command.oddities & AFTER_GAP)
         hidden = _hide(command, suspicious)
         if hidden is not None:
             self.idle = False
             self._hidden[id(command)] = hidden
             self._remember(command, hidden)
-
-    def _scan(self, conversation: Conversation) -> None:
-        if not _needs_care(conversation):
-            return
-        since_auth = 0 if conversation.joined_late else _WINDOW + 1
-        for exchange in conversation.exchanges:
-            command = exchange.command
-            if command is not None:
-                since_auth += 1
-                self.watch(command, suspicious=since_auth <= _WINDOW or bool(command.oddities & AFTER_GAP))
-                if id(command) in self._hidden or command.verb == "AUTH":
-                    since_auth = 0
-            if exchange.reply is not None and exchange.reply.code == 334:
-                since_auth = 0
+        if hidden is not None or _is_auth(command.verb):
+            self._since_auth = 0
 
     def _remember(self, command: Command, hidden: tuple[str, str]) -> None:
         """Keep the words that are hidden, and what they decode to, to find them again where they are echoed."""

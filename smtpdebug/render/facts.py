@@ -1,0 +1,149 @@
+"""What TCP and TLS did, in words, for the transcript: only what helps a person understand the conversation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smtpdebug.model.smtp import Conversation, Injected, Lost, ProxyPreface
+from smtpdebug.model.streams import Gap, TcpEvent
+from smtpdebug.model.tls import Alert, TlsFacts
+from smtpdebug.render.clock import span
+from smtpdebug.render.escape import from_wire, printable
+from smtpdebug.render.redact import Redactor
+
+STALL_NS: Final = 200_000_000
+"""A retransmission is shown where it cost at least this: the least retransmission time-out of Linux is 200 ms."""
+
+_SIDE: Final = ("client", "server")
+
+_GAP_REASONS: Final = {
+    "lost": "not in the capture",
+    "snaplen": "cut off by the capture's snap length",
+    "limit": "dropped, over the memory budget",
+    "closed": "not in the capture when the connection closed",
+    "undecrypted": "could not be decrypted",
+}
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """``1 byte``, ``1,448 bytes``."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def gap(item: Gap) -> str:
+    """A hole in the stream."""
+    why = _GAP_REASONS.get(item.reason, item.reason)
+    if not item.length:
+        return f"gap: something of the {_SIDE[item.side]}, {why}"
+    return f"gap: {plural(item.length, 'byte')} of the {_SIDE[item.side]} {why}"
+
+
+def lost(item: Lost) -> str:
+    """A stretch that the parser could not follow."""
+    size = "" if item.length is None else f", {plural(item.length, 'byte')}"
+    return f"lost: {_SIDE[item.side]}'s side cannot be followed here{size} ({printable(item.why)})"
+
+
+def injected(item: Injected, redactor: Redactor) -> str:
+    """Plaintext at the STARTTLS boundary."""
+    shown = from_wire(redactor.octets(item.data[:200]).replace(b"\r\n", b" | ").strip(b" |"))
+    after = "STARTTLS" if item.side == 0 else "its 220 to STARTTLS"
+    return f'INJECTED: {plural(len(item.data), "byte")} in clear from the {_SIDE[item.side]} after {after}: "{shown}"'
+
+
+def proxy(item: ProxyPreface) -> str:
+    """The PROXY protocol preface."""
+    if not item.valid:
+        return f'PROXY preface, version {item.version}, not valid: "{from_wire(item.line[:120])}"'
+    if item.source is None:
+        return f"PROXY preface, version {item.version}: source not given"
+    return f"PROXY preface, version {item.version}: {printable(item.source)} to {printable(item.destination or '?')}"
+
+
+def alert(item: Alert) -> str:
+    """A TLS alert."""
+    where = "" if item.phase == "handshake" else ", after the handshake"
+    return f"TLS alert from the {_SIDE[item.sender]}: {item.level} {item.description}{where}"
+
+
+def tls_agreed(facts: TlsFacts) -> str:
+    """What was agreed: version, suite, server name."""
+    mode = "TLS from the first byte" if facts.mode == "implicit" else "STARTTLS"
+    parts = [mode]
+    if facts.version or facts.cipher_suite:
+        parts.append(" ".join(part for part in (facts.version, facts.cipher_suite) if part))
+    elif facts.versions_offered:
+        parts.append(f"offered {', '.join(facts.versions_offered)}, nothing agreed")
+    if facts.server_name:
+        parts.append(f"server name {printable(facts.server_name)}")
+    if facts.resumed:
+        parts.append("resumed")
+    if facts.handshake_ns is not None:
+        parts.append(f"handshake {span(facts.handshake_ns)}")
+    return ", ".join(parts)
+
+
+def tls_opened(facts: TlsFacts) -> str:
+    """Decrypted by what, or why it stays closed and what to do."""
+    if facts.decrypted:
+        by = f" by {facts.decryptor}" if facts.decryptor else ""
+        return f"decrypted{by} with {_secret(facts.secret)}"
+    said = printable(facts.reason_text or facts.reason or "no key given")
+    volume = ""
+    if any(facts.application_bytes):
+        volume = "; {:,} bytes from the client, {:,} from the server".format(*facts.application_bytes)
+    advice = f". {printable(facts.advice)}" if facts.advice else ""
+    return f"stays closed: {said.rstrip('.')}{volume}{advice}"
+
+
+def _secret(secret: str | None) -> str:
+    names = {"rsa-key": "the RSA key", "keylog": "the key log", "dsb": "the capture's own secrets"}
+    return names.get(secret or "", secret or "a secret")
+
+
+def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str | None:
+    """Something TCP did, or ``None`` where it is of no interest here.
+
+    Args:
+        since_last_ns: since the line before; a retransmission is worth a line where it cost time.
+    """
+    who, length = _SIDE[item.side], plural(item.length, "byte")
+    kind = item.kind
+    if kind == "fin":
+        return None if conversation.outcome == "completed" else f"the {who} closes its side (FIN)"
+    if kind == "rst":
+        return _reset(who, conversation)
+    if kind == "retransmission":
+        stalled = since_last_ns >= STALL_NS
+        return f"the {who} sends {length} again after {span(since_last_ns)} of silence" if stalled else None
+    note = f": {printable(item.note)}" if item.note else ""
+    sentences = {
+        "syn-repeated": "SYN again: no answer so far",
+        "syn-ack-repeated": "SYN-ACK again: the server has seen no ACK",
+        "conflicting-overlap": f"the {who} sent {length} again with other content; the first copy is shown",
+        "zero-window": f"the {who} takes no more bytes (window 0)",
+        "window-open": f"the {who} takes bytes again",
+        "unreachable": f"the network answers: unreachable{note}",
+        "data-after-fin": f"the {who} sends {length} after its FIN",
+    }
+    return sentences.get(kind)
+
+
+def _reset(who: str, conversation: Conversation) -> str | None:
+    if conversation.outcome == "completed":
+        return None
+    if conversation.stream.syn_ack_ns is None and conversation.outcome == "refused":
+        return f"connection refused by the {who} (RST)"
+    return f"connection reset by the {who} (RST)"
+
+
+def ending(conversation: Conversation) -> str | None:
+    """A last line for a connection that never came to be."""
+    stream = conversation.stream
+    if conversation.outcome == "no-answer":
+        sent = stream.syn_retransmissions + 1
+        over = f" over {span(stream.last.ts_ns - stream.opened.ts_ns)}" if sent > 1 else ""
+        return f"no answer to {plural(sent, 'SYN')}{over}"
+    if conversation.outcome == "open":
+        return "still open where the capture ends"
+    return None

@@ -1,0 +1,240 @@
+"""A conversation as lines: who said what, when, in which packet. How they are laid out is the sink's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from smtpdebug.model.findings import Finding
+from smtpdebug.model.smtp import (
+    AUTH_ANSWER,
+    Command,
+    Conversation,
+    Injected,
+    Lost,
+    MailData,
+    ProxyPreface,
+    Reply,
+    TimelineItem,
+    TlsStarted,
+)
+from smtpdebug.model.streams import CLIENT, SERVER, Gap, Location, TcpEvent
+from smtpdebug.model.tls import Alert
+from smtpdebug.render import facts
+from smtpdebug.render.escape import from_wire, mail_line, printable
+from smtpdebug.render.redact import Redactor
+
+CLIENT_LINE: Final = "C"
+SERVER_LINE: Final = "S"
+FACT: Final = "*"
+ALARM: Final = "!"
+FINDING: Final = "^"
+
+
+class Line(msgspec.Struct, gc=False):
+    """One line of the transcript, safe to print."""
+
+    mark: str
+    """``C``, ``S``, ``*`` (what TCP and TLS did), ``!`` (the same, alarming), ``^`` (a finding)."""
+    text: str
+    at: Location
+    timed: bool = True
+    """Shows its time and frame; the further lines of one reply do not."""
+    encrypted: bool = False
+    finding: Finding | None = None
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What of the mail data to show."""
+
+    headers: bool = True
+    bodies: bool = False
+    show_secrets: bool = False
+
+
+class Transcript:
+    """Turns the items of one conversation into lines; keeps what it needs between them.
+
+    Args:
+        conversation: finished, or (live) still growing.
+    """
+
+    def __init__(self, conversation: Conversation, options: Options) -> None:
+        self._conversation, self._options = conversation, options
+        self.redactor = Redactor(conversation, show=options.show_secrets)
+        self._last_ns = conversation.stream.opened.ts_ns
+        self._stalled = False
+
+    def lines(self) -> Iterator[Line]:
+        """The whole conversation, findings under the lines they are about."""
+        conversation = self._conversation
+        said = [line for item in conversation.timeline for line in self.item(item)]
+        said = _merged(said, [Line(FACT, facts.alert(alert), alert.at) for alert in _alerts(conversation)])
+        last = facts.ending(conversation)
+        if last is not None:
+            said.append(Line(FACT, last, conversation.stream.last))
+        yield from _with_findings(said, conversation.findings, self.redactor)
+
+    def item(self, item: TimelineItem) -> list[Line]:
+        """The lines of one item; none for what is of no interest."""
+        if isinstance(item, Command):
+            lines = self._command(item)
+        elif isinstance(item, Reply):
+            lines = self._reply(item)
+        elif isinstance(item, MailData):
+            lines = self._mail_data(item)
+        else:
+            lines = [Line(mark, text, item.at) for mark, text in self._fact(item)]
+        if lines:
+            self._last_ns = lines[-1].at.ts_ns
+        return lines
+
+    def _command(self, command: Command) -> list[Line]:
+        if command.verb[:1] == "(" and command.verb != AUTH_ANSWER:
+            return []
+        text = from_wire(self.redactor.line(command))
+        return [Line(CLIENT_LINE, text, command.at, encrypted=command.encrypted)]
+
+    def _reply(self, reply: Reply) -> list[Line]:
+        texts = self.redactor.reply_lines(reply)
+        lines = [Line(SERVER_LINE, from_wire(text), reply.at, False, reply.encrypted) for text in texts]
+        if lines:
+            lines[0].timed = True
+            if len(lines) > 1 and reply.began.ts_ns != reply.at.ts_ns:
+                # A reply that took its time: when it began, and when its last line came.
+                lines[0].at, lines[-1].timed = reply.began, True
+        return lines
+
+    def _mail_data(self, data: MailData) -> list[Line]:
+        lines: list[Line] = []
+        encrypted = data.encrypted
+        shown = data.headers.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n") if data.headers else []
+        if self._options.headers:
+            lines += [Line(CLIENT_LINE, mail_line(line), data.began, False, encrypted) for line in shown]
+        if self._options.bodies and data.body is not None:
+            body = data.body.replace(b"\r\n", b"\n")
+            kept = [b"", *body.removesuffix(b"\n").split(b"\n")]
+            lines += [Line(CLIENT_LINE, mail_line(line), data.began, False, encrypted) for line in kept]
+        folded = _folded(data, len(shown) if self._options.headers else 0, self._options)
+        if folded:
+            lines.append(Line(CLIENT_LINE, folded, data.at, False, encrypted))
+        if data.ended and not data.chunks:
+            lines.append(Line(CLIENT_LINE, ".", data.at, True, encrypted))
+        if lines:
+            lines[0].timed = True
+        return lines
+
+    def _fact(self, item: TimelineItem) -> Iterator[tuple[str, str]]:
+        if isinstance(item, TcpEvent):
+            said = self._tcp(item)
+            if said is not None:
+                yield FACT, said
+        elif isinstance(item, TlsStarted):
+            yield from self._tls()
+        elif isinstance(item, Injected):
+            yield ALARM, facts.injected(item, self.redactor)
+        elif isinstance(item, Gap):
+            yield FACT, facts.gap(item)
+        elif isinstance(item, Lost):
+            yield FACT, facts.lost(item)
+        elif isinstance(item, ProxyPreface):
+            yield FACT, facts.proxy(item)
+
+    def _tcp(self, item: TcpEvent) -> str | None:
+        if item.kind == "window-open" and not self._stalled:
+            return None
+        self._stalled = item.kind == "zero-window" or (self._stalled and item.kind != "window-open")
+        return facts.tcp(item, self._conversation, item.at.ts_ns - self._last_ns)
+
+    def _tls(self) -> Iterator[tuple[str, str]]:
+        tls = self._conversation.tls
+        if tls is None:
+            yield FACT, "TLS begins"
+            return
+        yield FACT, facts.tls_agreed(tls)
+        if self._conversation.finished or tls.decrypted:
+            yield FACT, facts.tls_opened(tls)
+
+
+def _alerts(conversation: Conversation) -> list[Alert]:
+    return [] if conversation.tls is None else conversation.tls.alerts
+
+
+def _folded(data: MailData, headers_shown: int, options: Options) -> str:
+    """One line for what is not shown of the mail data; empty where all is."""
+    missing = f", {facts.plural(data.missing, 'byte')} of it not in the capture" if data.missing else ""
+    if options.bodies and data.body is not None and len(data.body) >= data.bytes - len(data.headers) - 4:
+        return f"[the end is missing{missing}]" if missing else ""
+    lines = max(data.lines - headers_shown, 0)
+    size = data.bytes - (len(data.headers) if headers_shown else 0)
+    if lines <= 1 and size <= 2 and not missing:
+        return ""
+    unfinished = "" if data.ended or data.chunks else ", unfinished"
+    return f"[{facts.plural(lines, 'line')}, {facts.plural(max(size, 0), 'byte')}{missing}{unfinished}]"
+
+
+def _merged(lines: list[Line], extra: list[Line]) -> list[Line]:
+    """``extra`` put in by time; ``lines`` keep their order among themselves."""
+    if not extra:
+        return lines
+    merged: list[Line] = []
+    rest = sorted(extra, key=lambda line: line.at.ts_ns)
+    for line in lines:
+        while rest and line.timed and rest[0].at.ts_ns < line.at.ts_ns:
+            merged.append(rest.pop(0))
+        merged.append(line)
+    return merged + rest
+
+
+def _with_findings(lines: list[Line], findings: list[Finding], redactor: Redactor) -> Iterator[Line]:
+    """Each finding under the line that it is about: in its packet, the line that its message names."""
+    if not findings:
+        yield from lines
+        return
+    places: dict[tuple[str, int], list[int]] = {}
+    for number, line in enumerate(lines):
+        places.setdefault((line.at.capture, line.at.frame), []).append(number)
+    under: dict[int, list[Finding]] = {}
+    homeless: list[Finding] = []
+    for finding in findings:
+        numbers = places.get((finding.at.capture, finding.at.frame))
+        if numbers:
+            under.setdefault(_about(lines, numbers, finding.message), []).append(finding)
+        else:
+            homeless.append(finding)
+    for number, line in enumerate(lines):
+        yield line
+        for finding in under.get(number, ()):
+            yield _finding(finding, redactor, timed=False)
+    for finding in homeless:
+        yield _finding(finding, redactor, timed=True)
+
+
+def _about(lines: list[Line], numbers: list[int], message: str) -> int:
+    """Which of the lines of one packet: the first whose verb or code the message names, else the last."""
+    words = set(message.replace(",", " ").replace(":", " ").split())
+    for number in numbers:
+        first = lines[number].text.replace("-", " ").split(" ", 1)[0]
+        if first and first in words:
+            return _last_of_reply(lines, numbers, number)
+    return numbers[-1]
+
+
+def _last_of_reply(lines: list[Line], numbers: list[int], number: int) -> int:
+    """A finding about a reply of many lines goes under its last."""
+    while number + 1 in numbers and lines[number + 1].mark == SERVER_LINE and not lines[number + 1].timed:
+        number += 1
+    return number
+
+
+def _finding(finding: Finding, redactor: Redactor, *, timed: bool) -> Line:
+    unsure = " (indeterminate)" if finding.indeterminate else ""
+    text = f"{finding.rule} {printable(redactor.text(finding.message))}{unsure}"
+    return Line(FINDING, text, finding.at, timed, finding=finding)
+
+
+def side_of(mark: str) -> int | None:
+    """``CLIENT`` or ``SERVER`` for what they said, else ``None``."""
+    return CLIENT if mark == CLIENT_LINE else SERVER if mark == SERVER_LINE else None

@@ -1,0 +1,136 @@
+"""ClientHello and ServerHello (RFC 8446 section 4.1, RFC 5246 section 7.4.1) as structures."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from smtpdebug.tls import names
+from smtpdebug.tls.extensions import Reader, numbers, parse_extensions, server_name, text, vectors
+
+RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The ServerHello.random that makes it a HelloRetryRequest (RFC 8446 section 4.1.3)."""
+
+
+class ClientHello(msgspec.Struct, gc=False):
+    """What a client offers."""
+
+    version: int
+    """The legacy_version field."""
+    random: bytes
+    session_id: bytes
+    suites: list[int]
+    extensions: list[tuple[int, bytes]]
+    cut: bool
+    """Some of its fields do not fit into it."""
+
+    def extension(self, kind: int) -> bytes | None:
+        """Content of the first extension of a type."""
+        return next((content for code, content in self.extensions if code == kind), None)
+
+    @property
+    def versions(self) -> list[int]:
+        """supported_versions without GREASE, or the one version that the header names."""
+        content = self.extension(names.SUPPORTED_VERSIONS)
+        if not content:
+            return [self.version]
+        return [code for code in numbers(content[1:]) if not names.is_grease(code)]
+
+    @property
+    def server_name(self) -> str | None:
+        """The host name asked for."""
+        content = self.extension(names.SERVER_NAME)
+        return None if content is None else server_name(content)
+
+    @property
+    def alpn(self) -> list[str]:
+        """Application protocols offered (RFC 7301)."""
+        return [text(name) for name in self.alpn_raw]
+
+    @property
+    def alpn_raw(self) -> list[bytes]:
+        """Application protocols offered, as bytes."""
+        return vectors((self.extension(names.ALPN) or b"")[2:], 1)
+
+    @property
+    def groups(self) -> list[int]:
+        """supported_groups, GREASE included."""
+        return numbers((self.extension(names.SUPPORTED_GROUPS) or b"")[2:])
+
+    @property
+    def signature_algorithms(self) -> list[int]:
+        """signature_algorithms, GREASE included."""
+        return numbers((self.extension(names.SIGNATURE_ALGORITHMS) or b"")[2:])
+
+    @property
+    def point_formats(self) -> list[int]:
+        """ec_point_formats (RFC 8422 section 5.1.2)."""
+        return list((self.extension(names.EC_POINT_FORMATS) or b"")[1:])
+
+    @property
+    def ticket(self) -> bytes:
+        """The session ticket offered (RFC 5077), empty where none is."""
+        return self.extension(names.SESSION_TICKET) or b""
+
+
+class ServerHello(msgspec.Struct, gc=False):
+    """What a server chose."""
+
+    legacy_version: int
+    random: bytes
+    session_id: bytes
+    suite: int
+    extensions: list[tuple[int, bytes]]
+
+    def extension(self, kind: int) -> bytes | None:
+        """Content of the first extension of a type."""
+        return next((content for code, content in self.extensions if code == kind), None)
+
+    @property
+    def version(self) -> int:
+        """The version agreed: supported_versions where it is there (RFC 8446 section 4.2.1)."""
+        content = self.extension(names.SUPPORTED_VERSIONS)
+        return int.from_bytes(content, "big") if content and len(content) == 2 else self.legacy_version
+
+    @property
+    def retry(self) -> bool:
+        """It is a HelloRetryRequest."""
+        return self.random == RETRY_RANDOM
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol chosen, in TLS 1.2 and older."""
+        return alpn_chosen(self.extension(names.ALPN))
+
+    @property
+    def group(self) -> int | None:
+        """The group of the server's key share (TLS 1.3)."""
+        content = self.extension(names.KEY_SHARE)
+        return int.from_bytes(content[:2], "big") if content and len(content) >= 2 else None
+
+
+def alpn_chosen(content: bytes | None) -> str | None:
+    """The one protocol of a server's ALPN extension."""
+    chosen = vectors((content or b"")[2:], 1)
+    return text(chosen[0]) if chosen else None
+
+
+def parse_client_hello(body: bytes) -> ClientHello:
+    """Read a ClientHello body; fields that are cut off are empty and ``cut`` is set."""
+    reader = Reader(body)
+    version, random, session = reader.number(2), reader.take(32), reader.vector(1)
+    suites = numbers(reader.vector(2))
+    reader.vector(1)  # compression methods
+    extensions = parse_extensions(reader.vector(2)) if reader.left else []
+    return ClientHello(version, random, session, suites, extensions, reader.short)
+
+
+def parse_server_hello(body: bytes) -> ServerHello:
+    """Read a ServerHello (or HelloRetryRequest) body; fields that are cut off are empty."""
+    reader = Reader(body)
+    version, random, session = reader.number(2), reader.take(32), reader.vector(1)
+    suite = reader.number(2)
+    reader.take(1)  # compression method
+    extensions = parse_extensions(reader.vector(2)) if reader.left else []
+    return ServerHello(version, random, session, suite, extensions)

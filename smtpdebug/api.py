@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from smtpdebug.engine import Engine, Event, Item, Judge
-from smtpdebug.errors import CaptureError, KeyFileError
+from smtpdebug.errors import CaptureError, KeyFileError, ToolError
 from smtpdebug.model.report import Report
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Limits
@@ -27,8 +27,8 @@ class Reading(Iterator[Conversation]):
     After (and while) reading: ``packets``, ``skipped``, ``notes``, ``errors``, ``limits_hit``.
     """
 
-    def __init__(self, captures: CaptureSet, engine: Engine) -> None:
-        self.captures, self.engine = captures, engine
+    def __init__(self, captures: CaptureSet, engine: Engine, secrets: Secrets) -> None:
+        self.captures, self.engine, self.secrets = captures, engine, secrets
         self._conversations = (event for event in self.events() if not isinstance(event, Item))
 
     def events(self) -> Iterator[Event]:
@@ -57,7 +57,7 @@ class Reading(Iterator[Conversation]):
     def notes(self) -> list[str]:
         """What a reader must know: cut records, limits hit; one sentence each."""
         limits = [f"limit {name} was hit {times} times" for name, times in self.engine.limits_hit.items()]
-        return [*self.captures.notes, *limits]
+        return [*self.captures.notes, *limits, *self.secrets.problems]
 
     @property
     def errors(self) -> list[CaptureError]:
@@ -76,6 +76,7 @@ def read(
     key_password: Password = None,
     keylog: PathName | Iterable[PathName] = (),
     decrypt_with: str = "auto",
+    verify_decryption: bool = False,
     ports: Iterable[int] = (),
     limits: Limits | None = None,
     judge: Judge | None = None,
@@ -88,6 +89,7 @@ def read(
         key_password: for encrypted keys: the password, or a function that asks for it.
         keylog: NSS key log files (``SSLKEYLOGFILE``).
         decrypt_with: ``auto``, ``native`` or ``tshark``.
+        verify_decryption: run both and note every difference.
         ports: mail ports beside the known ones.
         judge: ``rules.judge.RuleSet()`` to have findings and diagnoses.
         live: give each item as it is said (:meth:`Reading.events`).
@@ -97,9 +99,17 @@ def read(
         ToolError: ``decrypt_with="tshark"`` and there is no usable tshark.
     """
     budgets = limits or Limits()
-    decryptor = open_decryptor(_names(rsa_key), _names(keylog), key_password, decrypt_with, budgets)
-    engine = Engine(budgets, ports=ports, decryptor=decryptor, judge=judge, live=live)
-    return Reading(open_captures([str(path) for path in paths], limits=budgets), engine)
+    secrets = Secrets(
+        _names(rsa_key),
+        _names(keylog),
+        key_password,
+        decrypt_with=decrypt_with,
+        verify=verify_decryption,
+        live=live,
+        limits=budgets,
+    )
+    engine = Engine(budgets, ports=ports, decryptor=secrets.decryptor, keys=secrets.ring, judge=judge, live=live)
+    return Reading(open_captures([str(path) for path in paths], limits=budgets), engine, secrets)
 
 
 def analyze(*paths: PathName, rules: bool = True, **options: object) -> Report:
@@ -126,20 +136,57 @@ def _names(paths: PathName | Iterable[PathName]) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def open_decryptor(
-    rsa_keys: Sequence[Path], keylogs: Sequence[Path], password: Password, decrypt_with: str, limits: Limits
-) -> Decryptor:
-    """A decryptor holding these secrets; without any it still reads the secrets blocks of pcapng captures."""
-    from smtpdebug.tls.decrypt import NativeDecryptor
-    from smtpdebug.tls.keys import KeyRing
+class Secrets:
+    """Keys and key logs, read once, and the decryptor made of them.
 
-    ring = KeyRing()
-    for path in rsa_keys:
-        ring.load(_file(path), str(path), password)
-    decryptor = NativeDecryptor(ring, limits)
-    for path in keylogs:
-        decryptor.add_keylog(_file(path), "keylog")
-    return decryptor
+    Raises:
+        KeyFileError: a file cannot be used; the message says why and what to give instead.
+        ToolError: tshark was asked for by name and is not usable.
+    """
+
+    def __init__(
+        self,
+        rsa_keys: Sequence[Path] = (),
+        keylogs: Sequence[Path] = (),
+        password: Password = None,
+        *,
+        decrypt_with: str = "auto",
+        verify: bool = False,
+        live: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        from smtpdebug.tls.keys import KeyRing, load_private_keys
+
+        loaded = [key for path in rsa_keys for key in load_private_keys(_file(path), str(path), password)]
+        self.ring = KeyRing(loaded, keylog=bool(keylogs))
+        self._keylogs = [_file(path) for path in keylogs]
+        self._limits = limits or Limits()
+        self.decryptor = self._decryptor(decrypt_with, verify=verify, live=live)
+        for text in self._keylogs:
+            self.decryptor.add_keylog(text, "keylog")
+
+    def _decryptor(self, decrypt_with: str, *, verify: bool, live: bool) -> Decryptor:
+        from smtpdebug.tls.decrypt import NativeDecryptor
+
+        native = NativeDecryptor(self.ring, self._limits)
+        given = bool(len(self.ring) or self._keylogs)
+        if decrypt_with == "native" or live or (decrypt_with == "auto" and not (given or verify)):
+            return native
+        from smtpdebug.sources.decryptors import BothDecryptor
+        from smtpdebug.sources.tshark import TsharkDecryptor, find_tshark
+
+        try:
+            tshark = TsharkDecryptor(find_tshark(), [key.pem for key in self.ring], self._limits)
+        except ToolError:
+            if decrypt_with == "auto" and not verify:
+                return native
+            raise
+        return tshark if decrypt_with == "tshark" and not verify else BothDecryptor(tshark, native, verify=verify)
+
+    @property
+    def problems(self) -> list[str]:
+        """What the decryptor has to complain of: one sentence each."""
+        return list(getattr(self.decryptor, "problems", ()))
 
 
 def _file(path: Path) -> bytes:

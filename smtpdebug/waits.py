@@ -117,7 +117,7 @@ def _shares(marks: list[_Mark], stream: Stream) -> tuple[int, int, int, int]:
         if whose == turn and at != end:
             continue
         span = at - since
-        if turn == _SERVER or turn == _CLIENT:
+        if turn in (_SERVER, _CLIENT):
             network = min(span, to_server if turn == _SERVER else to_client)
             shares[_NETWORK] += network
             span -= network

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
 from smtpdebug.model.streams import CLIENT, PLAIN_PORTS, SERVER, TLS_PORTS, Chunk, Gap, Limits, Location, Stream
-from smtpdebug.model.tls import APPLICATION_DATA, Decrypted
+from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record
 from smtpdebug.smtp.parser import ConversationParser
 from smtpdebug.smtp.recognise import describe, recognise, server_side
 from smtpdebug.tls.tracker import TlsTracker
@@ -155,18 +155,22 @@ class Builder:
     def _feed_tls(self, event: Chunk | Gap) -> None:
         tracker, decryptor, flow = self.tracker, self._decryptor, self.stream.serial
         assert tracker is not None
-        if type(event) is not Chunk:
-            tracker.gap(event)  # type: ignore[arg-type]
-            self.gaps.append(event)  # type: ignore[arg-type]
-            if decryptor is not None:
-                decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
+        if type(event) is Chunk:
+            self._push(tracker.feed(event))
             return
-        records = tracker.feed(event)
+        self._push(tracker.gap(event))  # type: ignore[arg-type]
+        self.gaps.append(event)  # type: ignore[arg-type]
         if decryptor is not None:
-            for record in records:
-                opened = decryptor.push(flow, record)
-                if opened:
-                    self._route(opened)
+            decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
+
+    def _push(self, records: list[Record]) -> None:
+        decryptor, flow = self._decryptor, self.stream.serial
+        if decryptor is None:
+            return
+        for record in records:
+            opened = decryptor.push(flow, record)
+            if opened:
+                self._route(opened)
 
     def decrypted(self, record: Decrypted) -> None:
         """Plaintext of one record of this stream."""
@@ -184,9 +188,7 @@ class Builder:
         if not record.data:
             return
         parser.feed(
-            Chunk(
-                self.stream, side, self._plain_offset[side], record.data, record.began, record.at, encrypted=True
-            )
+            Chunk(self.stream, side, self._plain_offset[side], record.data, record.began, record.at, encrypted=True)
         )
         self._plain_offset[side] += len(record.data)
 
@@ -198,7 +200,7 @@ class Builder:
             self._decide(closed=True)
         parser, tracker = self.parser, self.tracker
         if tracker is not None:
-            tracker.close(self.stream.last)
+            self._push(tracker.close(self.stream.last))
             return self._decryptor.end(self.stream.serial) if self._decryptor is not None else []
         if parser is not None:
             parser.close(self.stream.last)

@@ -21,8 +21,6 @@ def conversation_id(stream: Stream) -> str:
 
 def community_id(stream: Stream) -> str:
     """Community ID version 1, seed 0 (github.com/corelight/community-id-spec), to join with Zeek and Suricata."""
-    one, two = sorted(
-        (ipaddress.ip_address(end.ip).packed, end.port) for end in (stream.client, stream.server)
-    )
+    one, two = sorted((ipaddress.ip_address(end.ip).packed, end.port) for end in (stream.client, stream.server))
     data = struct.pack("!H", 0) + one[0] + two[0] + struct.pack("!BBHH", _TCP, 0, one[1], two[1])
     return "1:" + base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode()

@@ -11,10 +11,12 @@ from smtpdebug.engine.outcome import outcome
 from smtpdebug.engine.protocols import Decryptor, Event, Item, Judge
 from smtpdebug.model.packets import PacketBatch
 from smtpdebug.model.smtp import Conversation
-from smtpdebug.model.streams import Chunk, Limits, Stream, StreamClosed, StreamOpened, TcpStreamEvent
+from smtpdebug.model.streams import MAIL_PORTS, Chunk, Limits, Stream, StreamClosed, StreamOpened, TcpStreamEvent
 from smtpdebug.model.tls import Decrypted
-from smtpdebug.tcp.reassembly import MAIL_PORTS, Reassembler
+from smtpdebug.tcp.reassembly import Reassembler
+from smtpdebug.tls.keys import KeyRing
 from smtpdebug.tls.reasons import explain
+from smtpdebug.tls.tracker import TlsTracker
 from smtpdebug.waits import account
 
 
@@ -25,6 +27,7 @@ class Engine:
         limits: every budget (``model.streams.Limits``).
         ports: mail ports beside the known ones.
         decryptor: opens TLS, or ``None``.
+        keys: what it was given, to say why a connection stays closed.
         judge: fills in findings and diagnoses, or ``None``.
         live: also give out each :class:`Item` as it is said.
     """
@@ -35,12 +38,13 @@ class Engine:
         *,
         ports: Iterable[int] = (),
         decryptor: Decryptor | None = None,
+        keys: KeyRing | None = None,
         judge: Judge | None = None,
         live: bool = False,
     ) -> None:
         self._limits = limits or Limits()
         self._ports = frozenset(ports)
-        self._decryptor, self._judge, self._live = decryptor, judge, live
+        self._decryptor, self._keys, self._judge, self._live = decryptor, keys, judge, live
         self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports)
         self._order = OutputOrder(self._limits.pending_conversations)
         self._builders: dict[int, Builder] = {}
@@ -134,10 +138,8 @@ class Engine:
 
     def _finish(self, builder: Builder) -> None:
         stream = builder.stream
-        facts = builder.tracker.facts if builder.tracker is not None else None
-        if facts is not None:
-            verdict = self._decryptor.verdict(stream.serial) if self._decryptor is not None else None
-            explain(facts, verdict)
+        if builder.tracker is not None:
+            self._explain(builder.tracker, stream.serial)
         if self._live:
             self._take_items(builder)
             self._shown.pop(stream.serial)
@@ -147,6 +149,17 @@ class Engine:
         conversation.latency = account(conversation)
         conversation.finished = True
         self._order.finished(self._keys.pop(stream.serial), conversation)
+
+    def _explain(self, tracker: TlsTracker, flow: int) -> None:
+        """Whether and by what the TLS was opened, or why not."""
+        facts = tracker.facts
+        verdict = self._decryptor.verdict(flow) if self._decryptor is not None else None
+        if verdict is not None:
+            facts.decrypted, facts.secret = verdict.decrypted, verdict.secret
+            facts.decryptor = verdict.decryptor if verdict.decrypted else None
+        reason = explain(facts, verdict, self._keys, snaplen=tracker.snaplen, not_tls=tracker.not_tls)
+        if reason is not None:
+            facts.reason, facts.reason_text, facts.advice = reason.id, reason.sentence, reason.advice
 
     def _judged(self, conversation: Conversation) -> Conversation:
         """Judged in order of output, so that what rules remember of a server does not depend on batching."""

@@ -69,4 +69,3 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what belongs at the end."""
-

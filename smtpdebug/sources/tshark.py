@@ -1,0 +1,225 @@
+"""TLS records opened by tshark: the Decryptor that the requirement names.
+
+Records of each flow are kept until the flow ends, written to a scratch capture (``sources.scratch``), and decrypted in
+one tshark pass over many flows (``sources.tshark_worker``, pyshark in a process of its own). The server's key goes in
+as plain PKCS#8 through a memfd: never on a disk, never on a command line. tshark runs without rights, without a
+profile, without Lua, and within limits of time and memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from smtpdebug.errors import ToolError
+from smtpdebug.model.streams import Limits, Side
+from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record, TlsFacts, Verdict
+from smtpdebug.sources.scratch import SERVER_PORT, ScratchCapture
+
+OLDEST = (3, 4)
+INSTALL = "install it with: apt-get install tshark (Debian, Ubuntu), dnf install wireshark-cli (Fedora, RHEL)"
+_PASS_FLOWS = 500
+"""Flows in one pass: enough to make tshark's start-up cheap, few enough that results come and memory stays bounded."""
+_CPU_SECONDS = 600
+_MEMORY = 4 << 30
+_PACKAGE_ROOT = str(Path(__file__).parents[2])
+
+
+class Tshark(msgspec.Struct, frozen=True):
+    """A usable tshark."""
+
+    path: str
+    version: tuple[int, ...]
+
+
+def find_tshark(path: str | None = None) -> Tshark:
+    """Look for tshark on ``PATH`` and check that it can decrypt.
+
+    Raises:
+        ToolError: missing, older than 3.4, or built without GnuTLS; the message has the remedy.
+    """
+    found = path or shutil.which("tshark")
+    if not found:
+        raise ToolError(f"tshark is not installed; {INSTALL}, or use --decrypt-with native")
+    try:
+        text = subprocess.run(
+            [found, "--version"], capture_output=True, text=True, timeout=30, env=_environment(), check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{found} does not run: {error}; {INSTALL}, or use --decrypt-with native") from error
+    match = re.search(r"TShark[^\d]*(\d+)\.(\d+)\.(\d+)", text)
+    if match is None:
+        raise ToolError(f"{found} does not say its version: is it tshark? Use --decrypt-with native")
+    version = tuple(int(part) for part in match.groups())
+    if version < OLDEST:
+        raise ToolError(f"{found} is version {match[0].split()[-1]}; 3.4 or newer is needed, or --decrypt-with native")
+    if "GnuTLS" not in text or "without GnuTLS" in text:
+        raise ToolError(f"{found} was built without GnuTLS and cannot decrypt TLS; use --decrypt-with native")
+    return Tshark(found, version)
+
+
+class TsharkDecryptor:
+    """The engine's Decryptor, by tshark.
+
+    Args:
+        tshark: from :func:`find_tshark`.
+        rsa_keys: private keys as unencrypted PKCS#8 PEM, one key each.
+        limits: ``tls_spool_bytes`` bounds the records held.
+    """
+
+    def __init__(self, tshark: Tshark, rsa_keys: Sequence[bytes], limits: Limits) -> None:
+        self._tshark, self._rsa_keys, self._limits = tshark, list(rsa_keys), limits
+        self._keylog = bytearray()
+        self._held: dict[int, list[Record]] = {}
+        self._held_bytes = 0
+        self._ended: list[int] = []
+        self._opened: dict[int, int] = {}
+        self._given_up: set[int] = set()
+        self.problems: list[str] = []
+        """What tshark complained about, one sentence each."""
+
+    def add_keylog(self, text: bytes, source: str) -> list[Decrypted]:
+        """More secrets, NSS key log format."""
+        self._keylog += text.rstrip(b"\n") + b"\n"
+        return []
+
+    def start(self, flow: int, facts: TlsFacts) -> None:
+        """A TLS connection begins."""
+        self._held[flow] = []
+
+    def push(self, flow: int, record: Record) -> list[Decrypted]:
+        """Hold the record for the next pass."""
+        held = self._held.get(flow)
+        if held is None:
+            return []
+        held.append(record)
+        self._held_bytes += len(record.payload)
+        if self._held_bytes > self._limits.tls_spool_bytes:
+            opened = self._run() if self._ended else []
+            if self._held_bytes > self._limits.tls_spool_bytes and flow in self._held:
+                self._give_up(flow)
+            return opened
+        return []
+
+    def gap(self, flow: int, side: Side, length: int) -> None:
+        """Nothing to do: the scratch capture has no gaps, and tshark opens nothing more in that direction."""
+
+    def end(self, flow: int) -> list[Decrypted]:
+        """The connection closed: it goes into the next pass."""
+        if flow in self._held:
+            self._ended.append(flow)
+        return self._run() if len(self._ended) >= _PASS_FLOWS else []
+
+    def pending(self, flow: int) -> bool:
+        """Whether the pass that holds the flow is still to come."""
+        return flow in self._held
+
+    def flush(self) -> list[Decrypted]:
+        """The capture ended: everything that is held goes into a last pass."""
+        self._ended = list(self._held)
+        return self._run() if self._ended else []
+
+    def verdict(self, flow: int) -> Verdict:
+        """Whether tshark opened anything of the flow."""
+        opened = self._opened.pop(flow, 0) > 0
+        secret = ("rsa-key" if self._rsa_keys else "keylog") if opened else None
+        detail = "more TLS than may be held for tshark" if flow in self._given_up else ""
+        self._given_up.discard(flow)
+        return Verdict(decrypted=opened, secret=secret, decryptor="tshark", detail=detail)
+
+    def _give_up(self, flow: int) -> None:
+        self._held_bytes -= sum(len(record.payload) for record in self._held.pop(flow))
+        self._given_up.add(flow)
+
+    def _run(self) -> list[Decrypted]:
+        flows, self._ended = self._ended, []
+        held = [(flow, self._held.pop(flow)) for flow in flows]
+        self._held_bytes -= sum(len(record.payload) for _, records in held for record in records)
+        if not self._rsa_keys and not self._keylog:
+            return []
+        opened: list[Decrypted] = []
+        with tempfile.TemporaryFile() as file:
+            os.fchmod(file.fileno(), 0o444)
+            scratch = ScratchCapture(file)
+            where = {number: (flow, record) for flow, records in held for number, record in scratch.add(records)}
+            file.flush()
+            for number, data in self._plaintexts(file.fileno()):
+                flow, record = where[number]
+                self._opened[flow] = self._opened.get(flow, 0) + 1
+                opened.append(Decrypted(flow, record.side, APPLICATION_DATA, data, record.began, record.at))
+        opened.sort(key=lambda record: record.at.ts_ns)
+        return opened
+
+    def _plaintexts(self, scratch: int) -> Iterator[tuple[int, bytes]]:
+        """Run the worker over the scratch capture; ``(packet number, plaintext)`` as they come."""
+        preferences = ["tcp.check_checksum:FALSE", "tcp.desegment_tcp_streams:TRUE"]
+        files = [scratch]
+        try:
+            for key in self._rsa_keys:
+                files.append(_memory_file(key))
+                preferences.append(f'uat:rsa_keys:"/proc/{{pid}}/fd/{files[-1]}",""')
+            if self._keylog:
+                files.append(_memory_file(bytes(self._keylog)))
+                preferences.append(f"tls.keylog_file:/proc/{{pid}}/fd/{files[-1]}")
+            yield from self._work(files, preferences)
+        finally:
+            for file in files[1:]:
+                os.close(file)
+
+    def _work(self, files: list[int], preferences: list[str]) -> Iterator[tuple[int, bytes]]:
+        job = {
+            "tshark": self._tshark.path,
+            "port": SERVER_PORT,
+            "capture": f"/proc/{{pid}}/fd/{files[0]}",
+            "preferences": preferences,
+            "cpu_s": _CPU_SECONDS,
+            "memory": _MEMORY,
+        }
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "smtpdebug.sources.tshark_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=files,
+            cwd="/",
+            env=_environment(PYTHONPATH=_PACKAGE_ROOT),
+        )
+        with worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            assert worker.stderr is not None
+            worker.stdin.write(msgspec.json.encode(job).replace(b"{pid}", str(worker.pid).encode()))
+            worker.stdin.close()
+            decode = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
+            while True:
+                size = int.from_bytes(worker.stdout.read(4), "big")
+                if not size:
+                    break
+                number, data = decode(worker.stdout.read(size))
+                if number:
+                    yield number, data
+                else:
+                    self.problems.append(f"tshark: {data.decode(errors='replace')}")
+            complaint = worker.stderr.read().decode(errors="replace").strip()
+        if worker.returncode != 0:
+            last = complaint.splitlines()[-1] if complaint else f"exit code {worker.returncode}"
+            self.problems.append(f"tshark could not be run for decryption: {last}")
+
+
+def _environment(**more: str) -> dict[str, str]:
+    """No profile, no plugins, no preferences of the user's: ``HOME`` is the one switch that stops all of them."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent", "LC_ALL": "C", **more}
+
+
+def _memory_file(data: bytes) -> int:
+    file = os.memfd_create("smtpdebug")
+    os.write(file, data)
+    return file

@@ -80,6 +80,10 @@ class Text:
         self._live[conversation.id] = transcript, last_ns
         self._out.flush()
 
+    def flush(self) -> None:
+        """Hand over what is written so far."""
+        self._out.flush()
+
     def close(self) -> None:
         """Write what interleaving still holds."""
         if self._interleaver is not None:

@@ -1,0 +1,5 @@
+"""``python -m smtpdebug``."""
+
+from smtpdebug.cli import main
+
+main(prog_name="smtpdebug")

@@ -1,0 +1,159 @@
+"""One run of a reading verb: open, read, choose, show progress, stop in good order, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from typing import BinaryIO, TextIO, cast
+
+import click
+import msgspec
+
+from smtpdebug import api
+from smtpdebug.cli.errors import CLEAN, INTERRUPTED, UNREADABLE, say
+from smtpdebug.cli.options import ReadOptions
+from smtpdebug.cli.progress import progress
+from smtpdebug.engine import Event, Item, Judge
+from smtpdebug.model.smtp import Conversation
+from smtpdebug.model.streams import Limits
+from smtpdebug.render.escape import printable
+
+
+class Run:
+    """Conversations that the user chose, and at the end the exit code.
+
+    Interrupted (Ctrl-C, SIGTERM) it stops reading and gives what was read so far; a second Ctrl-C ends at once.
+
+    Args:
+        judge: rules to apply.
+        live: also give each item as it is said (:meth:`events`).
+        body_bytes: how much of each mail body to keep.
+    """
+
+    def __init__(
+        self, options: ReadOptions, *, judge: Judge | None = None, live: bool = False, body_bytes: int = 0
+    ) -> None:
+        self.options = options
+        self.shown = self.conversations = 0
+        self.interrupted = False
+        self.reading = api.read(
+            *options.captures,
+            rsa_key=options.rsa_keys,
+            key_password=options.password,
+            keylog=options.keylogs,
+            decrypt_with=options.decrypt_with,
+            ports=options.ports,
+            limits=msgspec.structs.replace(Limits(), body_bytes=body_bytes),
+            judge=judge,
+            live=live,
+        )
+
+    @property
+    def piped(self) -> bool:
+        """Standard input is read: someone may be waiting for each conversation."""
+        return "-" in self.options.captures
+
+    def __iter__(self) -> Iterator[Conversation]:
+        for event in self.events():
+            if not isinstance(event, Item):
+                yield event
+
+    def events(self) -> Iterator[Event]:
+        """Items (live) and conversations that the user chose."""
+        selection = self.options.selection
+        all_of_them = selection.everything
+        for event in self._read():
+            if type(event) is Item:
+                if all_of_them or selection.begins(event.conversation):
+                    yield event
+                continue
+            conversation = cast(Conversation, event)
+            self.conversations += 1
+            if all_of_them or selection.wants(conversation):
+                self.shown += 1
+                yield conversation
+
+    def _read(self) -> Iterator[Event]:
+        reading = self.reading
+        visible = not self.options.quiet and (self.options.output is not None or not sys.stdout.isatty())
+        with self._stoppable(), progress(reading.captures, wanted=visible):
+            for batch in reading.captures:
+                yield from reading.engine.feed(batch)
+                if self.interrupted:
+                    break
+            yield from reading.engine.close()
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        def stop(number: int, frame: types.FrameType | None) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not in the main thread: nothing to stop there
+                before[number] = signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def finish(self) -> int:
+        """Say on standard error what was read and what was not; the exit code."""
+        reading = self.reading
+        for error in reading.errors:
+            say(str(error))
+        if not self.options.quiet:
+            for note in reading.notes:
+                click.echo(f"note: {printable(note)}", err=True)
+            click.echo(self._summary(), err=True)
+        if self.interrupted:
+            return INTERRUPTED
+        return UNREADABLE if reading.errors else CLEAN
+
+    def _summary(self) -> str:
+        reading = self.reading
+        said = [_count(reading.packets, "packet"), _count(self.conversations, "conversation")]
+        if self.shown != self.conversations:
+            said.append(f"{self.shown:,} shown")
+        skipped = sorted(reading.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+        if skipped:
+            said.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped if count))
+        if self.interrupted:
+            said.append("interrupted")
+        return "; ".join(said)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+@contextlib.contextmanager
+def text_output(options: ReadOptions) -> Iterator[TextIO]:
+    """Where text goes: standard output, or the file of ``-o``. UTF-8, whatever the locale says."""
+    with binary_output(options) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=False)
+        try:
+            yield text
+        finally:
+            # The wrapper must not close what it did not open; a reader that is gone is reported by flush.
+            try:
+                text.flush()
+            finally:
+                text.detach()
+
+
+@contextlib.contextmanager
+def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
+    """Where data goes: standard output, or the file of ``-o``."""
+    if options.output is None or options.output == "-":
+        yield sys.stdout.buffer
+        return
+    with open(options.output, "wb") as file:
+        yield file

@@ -1,0 +1,412 @@
+"""One connection: two directions, the handshake and the end, and what is noted of them on the ``Stream``."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from smtpdebug.model.packets import ACK, FIN, RST, SYN
+from smtpdebug.model.streams import (
+    CLIENT,
+    SERVER,
+    Limits,
+    Location,
+    Side,
+    Stream,
+    TcpEvent,
+    TcpStreamEvent,
+)
+from smtpdebug.tcp.flows import Key
+from smtpdebug.tcp.half import Half, Held
+from smtpdebug.tcp.sequence import MASK, ahead, plausible
+
+START_PACKETS: Final = 4
+"""Packets to wait, without a SYN, for earlier data or the peer's first ACK."""
+NEAR: Final = 1 << 20
+"""A SYN or RST this near to the expected number belongs to the connection that is there."""
+LINGER_NS: Final = 5_000_000_000
+"""Packets this long after the close still belong to the connection."""
+
+_NAMES: Final = ("client", "server")
+
+
+class Segment(msgspec.Struct, gc=False):
+    """One row, where the short way is not taken. Fields are those of :data:`smtpdebug.tcp.flows.Row`."""
+
+    low: bool
+    flags: int
+    seq: int
+    ack: int
+    window: int
+    length: int
+    captured: int
+    start: int
+    frame: int
+    ts_ns: int
+    capture: str
+
+
+class Connection:
+    """State of one four-tuple."""
+
+    __slots__ = (
+        "closed",
+        "closing_ns",
+        "count",
+        "dropped_events",
+        "early_ack",
+        "high",
+        "ignored",
+        "key",
+        "limits",
+        "lingers",
+        "low",
+        "plain",
+        "recent_bytes",
+        "stream",
+    )
+
+    def __init__(
+        self, key: Key, stream: Stream, *, client_low: bool, out: deque[TcpStreamEvent], limits: Limits
+    ) -> None:
+        self.key, self.stream, self.limits = key, stream, limits
+        self.low = Half(stream, CLIENT if client_low else SERVER, out)
+        self.high = Half(stream, SERVER if client_low else CLIENT, out)
+        self.plain = False
+        """Nothing is special: the short way may be taken."""
+        self.count = 0
+        """Packets that took the long way: all of them while something is missing."""
+        self.closing_ns: int | None = None
+        self.closed = self.ignored = self.lingers = False
+        self.early_ack: tuple[int, int] | None = None
+        """Number and time of a client's ACK captured before the SYN-ACK."""
+        self.dropped_events = 0
+        self.recent_bytes = 0
+
+    def half(self, side: Side) -> Half:
+        """The direction that ``side`` sends."""
+        return self.low if self.low.side == side else self.high
+
+    # ---- one packet, the long way
+
+    def packet(self, segment: Segment, at: Location, buf: bytes) -> None:
+        """Take a segment that belongs to this connection."""
+        half, peer = (self.low, self.high) if segment.low else (self.high, self.low)
+        flags, ts_ns = segment.flags, segment.ts_ns
+        self.count += 1
+        half.packets += 1
+        self.low.ripen(self.count, ts_ns, self.high.heard_ns)
+        self.high.ripen(self.count, ts_ns, self.low.heard_ns)
+        half.heard_ns = max(half.heard_ns, ts_ns)
+        if flags & SYN:
+            self._syn(half, segment, at)
+        if flags & RST:
+            self._rst(half, peer, segment, at)
+            self.settle()
+            return
+        acked = self._acknowledged(half, peer, segment, at) if flags & ACK else -1
+        if not flags & SYN:
+            self._window(half, segment, at)
+        if segment.length or not flags & (SYN | FIN):
+            self._payload(half, peer, segment, at, acked, buf)
+        if flags & FIN:
+            self._fin(half, segment, at)
+        self.settle()
+
+    def settle(self) -> None:
+        """Start what waited long enough, see the end, and decide whether the short way is open."""
+        low, high = self.low, self.high
+        for half in (low, high):
+            if not half.started and half.held:
+                waited = self.count - half.first_held_count
+                if waited >= START_PACKETS or half.fin >= 0 or self.closing_ns is not None:
+                    half.start(None)
+        if self.closing_ns is None and low.fin_acked and high.fin_acked:
+            self.closing_ns = max(low.heard_ns, high.heard_ns)
+        stream = self.stream
+        shaken = stream.established_ns is not None or stream.syn_ack_ns is None
+        self.plain = shaken and self.closing_ns is None and low.calm() and high.calm()
+
+    def uneasy(self) -> bool:
+        """Time alone may bring something: a hole or an undecided start."""
+        low, high = self.low, self.high
+        return bool(low.held or high.held or low.evidence or high.evidence)
+
+    # ---- handshake
+
+    def _syn(self, half: Half, segment: Segment, at: Location) -> None:
+        stream, ts_ns = self.stream, segment.ts_ns
+        answer = bool(segment.flags & ACK)
+        if half.isn == segment.seq:
+            if answer:
+                stream.syn_ack_retransmissions += 1
+                self.note("syn-ack-repeated", half.side, at)
+            else:
+                stream.syn_retransmissions += 1
+                if stream.syn_ack_ns is None:
+                    stream.last_syn_ns = ts_ns
+                self.note("syn-repeated", half.side, at)
+            return
+        first = (segment.seq + 1) & MASK
+        if half.isn >= 0 or (half.touched and first != half.base):
+            return
+        if not stream.complete and (half.side == CLIENT) == answer and not (self.low.touched or self.high.touched):
+            self.flip()
+            stream.decided_by = "syn"
+        self._begin_at_syn(half, first)
+        half.isn = segment.seq
+        stream.complete = True
+        if not answer:
+            stream.syn_ns = ts_ns
+            stream.last_syn_ns = ts_ns
+            return
+        if stream.syn_ack_ns is None:
+            stream.syn_ack_ns = ts_ns
+        if stream.refused_by is not None:
+            stream.refused_by = stream.closed_by = self.closing_ns = None
+        if self.early_ack is not None and self.early_ack[0] == first:
+            stream.established_ns = self.early_ack[1]
+
+    @staticmethod
+    def _begin_at_syn(half: Half, first: int) -> None:
+        """The SYN says where offset 0 is, though an ACK or data may have been captured before it."""
+        if half.base < 0:
+            half.begin(first, certain=True)
+        elif not half.touched:
+            half.rebase(first)
+
+    def _acknowledged(self, half: Half, peer: Half, segment: Segment, at: Location) -> int:
+        """What the segment's ACK says of the other direction; its offset there, or -1."""
+        ack, stream = segment.ack, self.stream
+        if half.side == CLIENT and stream.established_ns is None and not segment.flags & SYN:
+            if peer.isn < 0:
+                self.early_ack = (ack, segment.ts_ns)
+            elif ahead(ack, peer.isn) >= 1:
+                stream.established_ns = segment.ts_ns
+        if peer.base < 0:
+            peer.begin(ack, certain=True)
+        elif not peer.started:
+            peer.start(ack)
+        distance = ahead(ack, peer.next_seq)
+        if not plausible(distance):
+            return -1
+        offset = peer.next + distance
+        if offset > peer.acked:
+            peer.acknowledge(offset, self.count, at)
+        return max(offset, 0) if peer.fin < 0 else max(min(offset, peer.fin), 0)
+
+    # ---- payload
+
+    def _payload(self, half: Half, peer: Half, segment: Segment, at: Location, acked: int, buf: bytes) -> None:
+        length, begin = segment.length, segment.start
+        seq = segment.seq + 1 if segment.flags & SYN else segment.seq
+        if half.base < 0:
+            if not length:
+                return
+            half.begin(seq, certain=False)
+        distance = ahead(seq & MASK, half.next_seq)
+        if not plausible(distance):
+            if length:
+                self.stream.out_of_order[half.side] += 1
+            return
+        offset = half.next + distance
+        if distance == -1 and length <= 1 and half.started and half.touched and half.acked >= half.next:
+            self._keep_alive(half, peer, at)
+            return
+        if not length:
+            if distance == -1 and half.started and (half.touched or half.isn >= 0):
+                self._keep_alive(half, peer, at)
+            return
+        if half.first_data_ns is None:
+            half.first_data_ns = segment.ts_ns
+        half.largest = max(half.largest, length)
+        data = buf[begin : begin + min(segment.captured, length)]
+        end = offset + length
+        if 0 <= half.fin < end:
+            self.note("data-after-fin", half.side, at, max(offset, half.fin), end - max(offset, half.fin))
+            if half.fin <= offset:
+                return
+            data, end = data[: half.fin - offset], half.fin
+        if length == 1 and peer.zero_window and distance == 0:
+            self.note("zero-window-probe", half.side, at, offset, 1)
+        self._place(half, Held(offset, end, data, at, acked))
+
+    def _keep_alive(self, half: Half, peer: Half, at: Location) -> None:
+        if peer.zero_window:
+            self.note("zero-window-probe", half.side, at, half.next)
+            return
+        self.stream.keep_alives[half.side] += 1
+        self.note("keep-alive", half.side, at, half.next)
+
+    def _place(self, half: Half, new: Held) -> None:
+        """Give out, hold or count a segment, by where it lies."""
+        if not half.started:
+            if not half.held:
+                half.first_held_count = self.count
+            self._hold(half, new)
+            return
+        if new.offset < half.next:
+            if half.isn < 0 and not half.touched:
+                half.rewind(new.offset)
+                new = Held(half.next, half.next + new.end - new.offset, new.data, new.at, new.acked)
+            else:
+                overlap = self._repeated(half, new)
+                if overlap is None:
+                    return
+                new = overlap
+        if new.offset > half.next:
+            if half.quiet:
+                half.give_up(new.offset, new.at, "lost")
+                half.skip(new.offset)
+                half.deliver(new.data, new.end, new.at, new.at, new.acked)
+            else:
+                self._hold(half, new)
+            return
+        if not half.held:
+            if half.acked > new.offset or half.fin >= 0:
+                self.stream.out_of_order[half.side] += half.acked > new.offset
+            half.deliver(new.data, new.end, new.at, new.at, new.acked)
+            return
+        self.stream.out_of_order[half.side] += 1
+        self._hold(half, new)
+        half.release(new.at)
+
+    def _repeated(self, half: Half, new: Held) -> Held | None:
+        """A segment that begins before ``next``: count the copy, return what is new of it."""
+        side, shared = half.side, min(new.end, half.next) - new.offset
+        self.stream.retransmissions[side] += 1
+        self.note("retransmission", side, new.at, new.offset, shared)
+        self._conflict(half, half.conflicts(new.offset, new.data), new)
+        return new.cut(half.next, new.end) if new.end > half.next else None
+
+    def _hold(self, half: Half, new: Held) -> None:
+        fresh, conflicts = half.hold(new)
+        if not fresh:
+            self.stream.retransmissions[half.side] += 1
+            self.note("retransmission", half.side, new.at, new.offset, new.end - new.offset)
+        self._conflict(half, conflicts, new)
+
+    def _conflict(self, half: Half, octets: int, new: Held) -> None:
+        if octets:
+            self.stream.conflicts[half.side] += octets
+            self.note("conflicting-overlap", half.side, new.at, new.offset, octets)
+
+    # ---- window and end
+
+    def _window(self, half: Half, segment: Segment, at: Location) -> None:
+        if not segment.window:
+            self.stream.zero_windows[half.side] += 1
+            if not half.zero_window:
+                half.zero_window = True
+                self.note("zero-window", half.side, at)
+        elif half.zero_window:
+            half.zero_window = False
+            self.note("window-open", half.side, at)
+
+    def _fin(self, half: Half, segment: Segment, at: Location) -> None:
+        if half.base < 0:
+            half.begin(segment.seq, certain=True)
+        distance = ahead(segment.seq, half.next_seq)
+        if not plausible(distance) or (half.fin >= 0 and segment.length == 0):
+            return
+        # ``next`` may have moved past this segment's own payload.
+        offset = half.next + distance + segment.length
+        if half.fin >= 0 or offset < half.next:
+            return
+        half.fin = offset
+        stream, side = self.stream, half.side
+        if stream.fin_ns[side] is None:
+            stream.fin_ns[side] = segment.ts_ns
+            self.note("fin", side, at, offset)
+        stream.closed_by = stream.closed_by or f"{_NAMES[side]}-fin"
+        if half.acked > offset:
+            half.fin_acked, half.acked = True, offset
+            half.evidence.clear()
+            half.ripe = min(half.ripe, offset)
+
+    def _rst(self, half: Half, peer: Half, segment: Segment, at: Location) -> None:
+        stream, side = self.stream, half.side
+        self.note("rst", side, at)
+        if stream.rst_ns[side] is None:
+            stream.rst_ns[side] = segment.ts_ns
+        if not self._rst_fits(half, peer, segment):
+            return
+        stream.closed_by = stream.closed_by or f"{_NAMES[side]}-rst"
+        if side == SERVER and stream.complete and half.isn < 0 and not half.touched:
+            stream.refused_by = "rst"
+        if self.closing_ns is None:
+            self.closing_ns = segment.ts_ns
+
+    @staticmethod
+    def _rst_fits(half: Half, peer: Half, segment: Segment) -> bool:
+        """RFC 5961 section 3: a reset far from what is expected is not obeyed."""
+        if half.base < 0 or abs(ahead(segment.seq, half.next_seq)) < NEAR:
+            return True
+        return bool(segment.flags & ACK) and peer.base >= 0 and abs(ahead(segment.ack, peer.next_seq)) < NEAR
+
+    # ---- bookkeeping
+
+    def seen_in(self, capture: str) -> None:
+        """A packet of it is in this capture."""
+        if capture not in self.stream.captures:
+            self.stream.captures.append(capture)
+
+    def note(self, kind: str, side: Side, at: Location, offset: int = -1, length: int = 0, text: str = "") -> None:
+        """Keep a TcpEvent, up to the limit."""
+        events = self.stream.events
+        if len(events) < self.limits.stream_events:
+            events.append(TcpEvent(kind, side, at, offset, length, text))
+        else:
+            self.dropped_events += 1
+
+    def sync(self) -> None:
+        """Bring the counters kept on the directions to the stream."""
+        stream = self.stream
+        for half in (self.low, self.high):
+            side = half.side
+            stream.packets[side] = half.packets
+            stream.bytes[side] = half.unique
+            stream.missing[side] = half.missing
+            stream.max_segment[side] = half.largest
+            stream.first_data_ns[side] = half.first_data_ns
+
+    def flip(self) -> None:
+        """Client and server are the other way round."""
+        stream = self.stream
+        for half in (self.low, self.high):
+            half.side = other(half.side)
+        stream.client, stream.server = stream.server, stream.client
+        for name in ("first_data_ns", "fin_ns", "rst_ns", "packets", "bytes", "retransmissions", "out_of_order",
+                     "conflicts", "zero_windows", "keep_alives", "missing", "mss", "max_segment"):  # fmt: skip
+            getattr(stream, name).reverse()
+        stream.events = [TcpEvent(e.kind, other(e.side), e.at, e.offset, e.length, e.note) for e in stream.events]
+        if stream.closed_by:
+            side, _, how = stream.closed_by.partition("-")
+            stream.closed_by = f"{'server' if side == 'client' else 'client'}-{how}"
+        stream.decided_by = "content"
+
+    def same_attempt(self, segment: Segment) -> bool:
+        """Whether a SYN belongs to this connection; otherwise the four-tuple is used again."""
+        half, peer = (self.low, self.high) if segment.low else (self.high, self.low)
+        if half.isn == segment.seq:
+            return True
+        if self.closing_ns is not None:
+            return False
+        if half.isn < 0:
+            return self._fits(half, peer, segment)
+        # A SYN without an answer, then another: a new attempt, unless the SYN is a stray inside the window.
+        answered = peer.isn >= 0 or peer.touched
+        return answered and abs(ahead(segment.seq, half.next_seq)) < NEAR
+
+    def _fits(self, half: Half, peer: Half, segment: Segment) -> bool:
+        """The first SYN of this direction, in a connection that is there already."""
+        if segment.flags & ACK and peer.isn >= 0 and ahead(segment.ack, peer.isn) < 1:
+            return False
+        return half.base < 0 or abs(ahead(segment.seq, half.next_seq)) < NEAR
+
+
+def other(side: Side) -> Side:
+    """The other side."""
+    return SERVER if side == CLIENT else CLIENT

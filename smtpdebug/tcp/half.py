@@ -1,0 +1,335 @@
+"""One direction of a connection: what came, in which order, and what is still missing.
+
+Offsets count octets from the one after the SYN; sequence numbers become offsets by their distance to the next one
+expected. Of each octet the first copy that was captured counts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from smtpdebug.model.streams import Chunk, Gap, Location, Side, Stream, TcpStreamEvent
+from smtpdebug.tcp.sequence import MASK, ahead
+
+RECENT: Final = 64 << 10
+"""Octets already given out that are kept to compare later copies with."""
+GRACE_PACKETS: Final = 16
+GRACE_NS: Final = 1_000_000_000
+"""Data may be captured after its own ACK (two taps, several queues): how much later."""
+SILENT_NS: Final = 3_000_000_000
+"""How long a hole stays open that nobody acknowledges, when the other side is not heard at all."""
+START_REACH: Final = 1 << 20
+"""How far before the first data a first ACK may lie and still say where the capture's part begins."""
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A segment, or what is new of it, that came before its turn. ``data`` is short where the capture cut it."""
+
+    offset: int
+    end: int
+    data: bytes
+    at: Location
+    acked: int
+
+    def cut(self, begin: int, end: int) -> Held:
+        """The part from offset ``begin`` to ``end``."""
+        return Held(begin, end, self.data[begin - self.offset : end - self.offset], self.at, self.acked)
+
+
+class Evidence(msgspec.Struct, frozen=True, gc=False):
+    """The peer acknowledged up to ``offset`` although that is not in the capture (yet)."""
+
+    offset: int
+    count: int
+    """Packets of the connection so far."""
+    at: Location
+
+
+class Half:
+    """One direction: who sends is ``side``, and events go to ``out``."""
+
+    __slots__ = (
+        "acked",
+        "base",
+        "evidence",
+        "fin",
+        "fin_acked",
+        "first_data_ns",
+        "first_held_count",
+        "heard_ns",
+        "held",
+        "held_bytes",
+        "isn",
+        "largest",
+        "missing",
+        "next",
+        "next_seq",
+        "out",
+        "packets",
+        "quiet",
+        "recent",
+        "ripe",
+        "ripe_at",
+        "side",
+        "started",
+        "stream",
+        "touched",
+        "unique",
+        "zero_window",
+    )
+
+    def __init__(self, stream: Stream, side: Side, out: deque[TcpStreamEvent]) -> None:
+        self.stream, self.side, self.out = stream, side, out
+        self.isn = -1
+        self.base = -1
+        """Sequence number of offset 0, or -1."""
+        self.started = False
+        """Where the stream begins is settled: by the SYN, the peer's ACK, or after a few packets."""
+        self.touched = False
+        """Something of this direction was given out."""
+        self.next = 0
+        self.next_seq = 0
+        self.held: list[Held] = []
+        self.held_bytes = 0
+        self.first_held_count = 0
+        self.recent: list[bytes] = []
+        self.acked = -1
+        """Highest offset that the peer acknowledged."""
+        self.evidence: deque[Evidence] = deque()
+        self.ripe, self.ripe_at = -1, stream.opened
+        self.fin = -1
+        self.fin_acked = False
+        self.zero_window = False
+        self.quiet = False
+        """Nobody wants the bytes: count only."""
+        self.packets = self.unique = self.missing = self.largest = 0
+        self.first_data_ns: int | None = None
+        self.heard_ns = 0
+        """Last packet from this side that took the slow path."""
+
+    # ---- where it begins
+
+    def begin(self, seq: int, *, certain: bool) -> None:
+        """Offset 0 is ``seq``; when not certain, only until :meth:`start`."""
+        self.base = self.next_seq = seq & MASK
+        self.next, self.started = 0, certain
+
+    def start(self, seq: int | None) -> None:
+        """Settle where a direction without a SYN begins: the lowest data seen, or the peer's ACK just before it."""
+        lowest = self.held[0].offset if self.held else 0
+        if seq is not None:
+            offset = ahead(seq, self.next_seq)
+            if lowest - START_REACH < offset < lowest:
+                lowest = offset
+        self._shift(lowest)
+        self.started = True
+        self.release(None)
+
+    def rewind(self, offset: int) -> None:
+        """Data before the assumed begin, while nothing was given out: begin there."""
+        if offset >= 0:
+            self.next, self.next_seq = offset, (self.base + offset) & MASK
+        else:
+            self.next, self.next_seq = 0, self.base
+            self._shift(offset)
+
+    def rebase(self, seq: int) -> None:
+        """Offset 0 is ``seq`` after all; nothing was given out yet."""
+        self.next, self.next_seq = 0, self.base
+        self._shift(ahead(seq, self.base))
+        self.held = [item for item in self.held if item.offset >= 0]
+        self.held_bytes = sum(len(item.data) for item in self.held)
+        self.started = True
+        self.release(None)
+
+    def _shift(self, by: int) -> None:
+        if by:
+            self.base = self.next_seq = (self.base + by) & MASK
+            self.held = [Held(h.offset - by, h.end - by, h.data, h.at, h.acked) for h in self.held]
+            self.fin = self.fin - by if self.fin >= 0 else -1
+            self.acked = self.acked - by if self.acked >= 0 else -1
+            self.ripe = self.ripe - by if self.ripe >= 0 else -1
+            self.evidence = deque(Evidence(e.offset - by, e.count, e.at) for e in self.evidence)
+
+    def skip(self, offset: int) -> None:
+        """Nothing of this direction is captured: follow the peer's ACKs, so that they keep their meaning."""
+        self.next, self.next_seq = offset, (self.base + offset) & MASK
+
+    # ---- bytes
+
+    def deliver(self, data: bytes, end: int, began: Location, at: Location, acked: int) -> None:
+        """Give out what begins at ``next``; what the capture cut off is a gap."""
+        offset, have = self.next, len(data)
+        self.touched = True
+        self.unique += have
+        if have and not self.quiet:
+            self.out.append(Chunk(self.stream, self.side, offset, data, began, at, acked))
+            self.recent.append(data)
+            if len(self.recent) >= 256:
+                self.trim()
+        self.next, self.next_seq = end, (self.base + end) & MASK
+        if offset + have < end:
+            self._gap(offset + have, end, began, "snaplen")
+
+    def _gap(self, begin: int, end: int, at: Location, reason: str) -> None:
+        self.touched = True
+        self.recent.clear()
+        self.missing += end - begin
+        self.next, self.next_seq = end, (self.base + end) & MASK
+        if not self.quiet:
+            self.out.append(Gap(self.stream, self.side, begin, end - begin, at, reason))
+
+    def trim(self) -> None:
+        """Forget what is older than the last ``RECENT`` octets."""
+        size, keep = 0, 0
+        for data in reversed(self.recent):
+            if size >= RECENT:
+                break
+            size += len(data)
+            keep += 1
+        del self.recent[: len(self.recent) - keep]
+
+    def conflicts(self, offset: int, data: bytes) -> int:
+        """How many octets of a later copy differ from those given out, as far back as they are kept."""
+        known = b"".join(self.recent)[-RECENT:]
+        begin = max(offset, self.next - len(known))
+        end = min(offset + len(data), self.next)
+        if begin >= end:
+            return 0
+        where = begin - (self.next - len(known))
+        return _differing(data[begin - offset : end - offset], known[where : where + end - begin])
+
+    def hold(self, new: Held) -> tuple[int, int]:
+        """Keep a segment until its turn: ``(new octets, octets that differ from a held copy)``."""
+        held = self.held
+        if not held or held[-1].end <= new.offset:
+            held.append(new)
+            self.held_bytes += len(new.data)
+            return new.end - new.offset, 0
+        first = bisect_right(held, new.offset, key=_offset)
+        if first and held[first - 1].end > new.offset:
+            first -= 1
+        last, cursor, fresh, conflicts = first, new.offset, 0, 0
+        pieces: list[Held] = []
+        while last < len(held) and held[last].offset < new.end:
+            old = held[last]
+            if cursor < old.offset:
+                pieces.append(new.cut(cursor, old.offset))
+            shared = max(old.offset, new.offset)
+            conflicts += _differing(old.cut(shared, old.end).data, new.cut(shared, new.end).data)
+            pieces.append(old)
+            cursor = max(cursor, old.end)
+            last += 1
+        if cursor < new.end:
+            pieces.append(new.cut(cursor, new.end))
+        for piece in pieces:
+            if piece.at is new.at:
+                fresh += piece.end - piece.offset
+                self.held_bytes += len(piece.data)
+        held[first:last] = pieces
+        return fresh, conflicts
+
+    def release(self, at: Location | None) -> None:
+        """Give out held segments whose turn it is; ``at`` is the packet that made it so, ``None`` for no wait."""
+        held, taken = self.held, 0
+        while taken < len(held) and held[taken].offset == self.next:
+            item = held[taken]
+            self.deliver(item.data, item.end, item.at, at or item.at, item.acked)
+            self.held_bytes -= len(item.data)
+            taken += 1
+        del held[:taken]
+
+    # ---- holes
+
+    def hole_end(self) -> int:
+        """Where what is missing at ``next`` ends, as far as the capture says; -1 for no hole or an open one."""
+        if self.held:
+            return self.held[0].offset
+        return self.fin if self.fin > self.next else -1
+
+    def give_up(self, limit: int, at: Location, reason: str) -> None:
+        """Name the holes that end at or before ``limit`` and give out what stands behind them."""
+        while True:
+            end = self.hole_end()
+            if end < 0:
+                # One octet with nothing after it is more likely the FIN, which the capture lacks.
+                if limit <= self.next or (self.fin < 0 and limit == self.next + 1):
+                    return
+                end = limit
+            if end > limit:
+                return
+            self._gap(self.next, end, at, reason)
+            self.release(None)
+
+    def ripen(self, count: int, ts_ns: int, heard_ns: int) -> None:
+        """Name the holes that are certain by now.
+
+        Args:
+            count: packets of the connection so far, this one included.
+            ts_ns: the time by the packets.
+            heard_ns: when the other side was last heard.
+        """
+        if not self.started:
+            if self.held and ts_ns - self.held[0].at.ts_ns > GRACE_NS:
+                self.start(None)
+            return
+        evidence = self.evidence
+        while evidence and (count - evidence[0].count > GRACE_PACKETS or ts_ns - evidence[0].at.ts_ns > GRACE_NS):
+            found = evidence.popleft()
+            self.ripe, self.ripe_at = found.offset, found.at
+        if self.ripe > self.next:
+            self.give_up(self.ripe, self.ripe_at, "lost")
+        held = self.held
+        if held and ts_ns - held[0].at.ts_ns > SILENT_NS and heard_ns < held[0].at.ts_ns:
+            self.give_up(held[0].offset, held[0].at, "lost")
+
+    def acknowledge(self, offset: int, count: int, at: Location) -> None:
+        """The peer has everything before ``offset``."""
+        if self.fin >= 0 and offset > self.fin:
+            self.fin_acked = True
+            offset = self.fin
+        if offset <= self.acked:
+            return
+        self.acked = offset
+        if offset > self.next:
+            if self.packets:
+                self.evidence.append(Evidence(offset, count, at))
+            else:
+                self.skip(offset)
+
+    def flush(self, at: Location) -> None:
+        """The stream ends: name every hole, give out everything."""
+        if not self.started:
+            self.start(None)
+        self.give_up(self.acked, at, "lost")
+        while (end := self.hole_end()) >= 0:
+            self.give_up(end, at, "closed")
+        self.evidence.clear()
+        self.recent.clear()
+
+    def hush(self) -> None:
+        """Count only, from here on."""
+        self.quiet = True
+        if self.started:
+            while (end := self.hole_end()) >= 0:
+                self.give_up(end, self.stream.opened, "closed")
+        self.recent.clear()
+
+    def calm(self) -> bool:
+        """Nothing is held, missing or ending: segments in order may take the short way."""
+        return self.started and not self.held and self.acked <= self.next and self.fin < 0 and not self.zero_window
+
+
+def _offset(item: Held) -> int:
+    return item.offset
+
+
+def _differing(a: bytes, b: bytes) -> int:
+    size = min(len(a), len(b))
+    if a[:size] == b[:size]:
+        return 0
+    return sum(x != y for x, y in zip(a, b, strict=False))

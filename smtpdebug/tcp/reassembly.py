@@ -1,0 +1,268 @@
+"""Batches of packets in, bytes in order out: one pass, bounded memory, no clock but the packets'.
+
+What comes out depends on the packets alone, never on where one batch ends and the next begins. Batches are walked
+connection by connection, so events of different streams interleave in any order; those of one stream are in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from smtpdebug.model.packets import ACK, FIN, RST, SYN, PacketBatch, Unreachable
+from smtpdebug.model.streams import (
+    MAIL_PORTS,
+    Chunk,
+    Gap,
+    Limits,
+    Location,
+    Stream,
+    StreamOpened,
+    TcpStreamEvent,
+)
+from smtpdebug.tcp.connection import LINGER_NS, Connection, Segment, other
+from smtpdebug.tcp.flows import Key, Row, endpoint, group
+from smtpdebug.tcp.icmp import Errors
+from smtpdebug.tcp.sequence import HALF_SPACE, MASK
+from smtpdebug.tcp.table import Table
+
+__all__ = ["MAIL_PORTS", "Reassembler"]
+
+_SPECIAL: Final = SYN | FIN | RST | ACK
+
+
+class Reassembler:
+    """TCP reassembly (RFC 9293) for captures.
+
+    Args:
+        limits: the budgets ``streams``, ``stream_bytes``, ``total_bytes``, ``reorder_segments``, ``stream_events``.
+        ports: server ports, to tell client from server where no SYN was seen.
+    """
+
+    def __init__(self, limits: Limits = Limits(), ports: frozenset[int] = MAIL_PORTS) -> None:  # noqa: B008
+        self._limits, self._ports = limits, ports
+        self._out: deque[TcpStreamEvent] = deque()
+        self._table = Table(limits, self._out)
+        self._serial = 0
+        self.strays = 0
+        """Packets that belong to no stream: no SYN, no payload, or left over from one that is closed."""
+
+    @property
+    def limits_hit(self) -> dict[str, int]:
+        """How often each budget was hit, by its name in ``Limits``."""
+        return self._table.limits_hit
+
+    @property
+    def held_bytes(self) -> int:
+        """Out-of-order octets held now, for all streams."""
+        return self._table.held_bytes
+
+    # ---- the four calls
+
+    def feed(self, batch: PacketBatch) -> Iterator[TcpStreamEvent]:
+        """Take a batch; give what it settles. To be consumed before the next call."""
+        out, errors = self._out, Errors(batch.unreachable)
+        if len(batch):
+            grouped = group(batch)
+            for key, count in zip(grouped.keys, grouped.counts, strict=True):
+                rows = islice(grouped.rows, count)
+                if key in errors:
+                    self._walk_with_errors(key, list(rows), batch.buf, errors.take(key))
+                else:
+                    self._walk(key, rows, batch.buf)
+                while out:
+                    yield out.popleft()
+        for key, unreachable in errors.rest():
+            self._table.unreachable(key, unreachable)
+        if len(batch):
+            self._table.expire(int(batch.ts_ns[-1]))
+            while out:
+                yield out.popleft()
+
+    def advance(self, ts_ns: int) -> Iterator[TcpStreamEvent]:
+        """Time has passed without packets: name the holes and ends that are certain by now."""
+        self._table.ripen(ts_ns)
+        self._table.expire(ts_ns)
+        out = self._out
+        while out:
+            yield out.popleft()
+
+    def close(self) -> Iterator[TcpStreamEvent]:
+        """The capture ended: everything held is given out, every stream closed."""
+        out = self._out
+        for connection in self._table.drain():
+            self._table.shut(connection, "end-of-capture" if connection.closing_ns is None else "closed")
+            while out:
+                yield out.popleft()
+
+    def ignore(self, stream: Stream) -> None:
+        """Nobody wants the bytes of this stream: from here on it is only counted."""
+        connection = self._table.by_stream(stream)
+        if connection is not None and not connection.ignored:
+            self._table.hush(connection)
+        if self._out:
+            kept = [e for e in self._out if e.stream is not stream or not isinstance(e, Chunk | Gap)]
+            self._out.clear()
+            self._out.extend(kept)
+
+    def flip(self, stream: Stream) -> None:
+        """What was said shows that client and server are the other way round.
+
+        Counters and events of the stream change sides, and so do all chunks and gaps given from here on; those
+        given already are the caller's.
+        """
+        connection = self._table.by_stream(stream)
+        if connection is None:
+            return
+        connection.flip()
+        for index, event in enumerate(self._out):
+            if event.stream is not stream:
+                continue
+            if isinstance(event, Chunk):
+                event.side = other(event.side)
+            elif isinstance(event, Gap):
+                side = other(event.side)
+                self._out[index] = Gap(
+                    stream, side, event.offset, event.length, event.at, event.reason, event.encrypted
+                )
+
+    # ---- one connection's rows
+
+    def _walk_with_errors(self, key: Key, rows: list[Row], buf: bytes, errors: list[Unreachable]) -> None:
+        """As :meth:`_walk`, with ICMP errors at their place in time."""
+        done = 0
+        for error in errors:
+            here = done
+            while here < len(rows) and rows[here][9] <= error.ts_ns:
+                here += 1
+            self._walk(key, iter(rows[done:here]), buf)
+            self._table.unreachable(key, error)
+            done = here
+        self._walk(key, iter(rows[done:]), buf)
+
+    def _walk(self, key: Key, rows: Iterator[Row], buf: bytes) -> None:
+        """Packets of one four-tuple, in order. The short way is for segments in order with nothing special."""
+        connection = self._table.touch(key)
+        out = self._out
+        last: Row | None = None
+        seen_in = ""
+        for row in rows:
+            if connection is not None and connection.plain:
+                low, flags, seq, ack, window, length, captured, start, frame, ts_ns, capture = row
+                half, peer = (connection.low, connection.high) if low else (connection.high, connection.low)
+                behind = (peer.next_seq - ack) & MASK
+                if (
+                    flags & _SPECIAL == ACK
+                    and seq == half.next_seq
+                    and window
+                    and captured == length
+                    and behind < HALF_SPACE
+                ):
+                    half.packets += 1
+                    if capture is not seen_in:
+                        seen_in = capture
+                        connection.seen_in(capture)
+                    acked = peer.next - behind
+                    if acked > peer.acked:
+                        peer.acked = acked
+                    if length:
+                        offset = half.next
+                        half.next = offset + length
+                        half.next_seq = (seq + length) & MASK
+                        half.unique += length
+                        half.touched = True
+                        if length > half.largest:
+                            if not half.largest:
+                                half.first_data_ns = ts_ns
+                            half.largest = length
+                        if not half.quiet:
+                            data = buf[start : start + length]
+                            at = Location(capture, frame, ts_ns)
+                            out.append(Chunk(half.stream, half.side, offset, data, at, at, acked if acked > 0 else 0))
+                            recent = half.recent
+                            recent.append(data)
+                            if len(recent) >= 256:
+                                half.trim()
+                    last = row
+                    continue
+            connection = self._slow(key, connection, row, last, buf)
+            last = row if connection is not None else None
+        if connection is not None:
+            _leave(connection, last)
+            self._table.settle(connection)
+
+    def _slow(
+        self, key: Key, connection: Connection | None, row: Row, last: Row | None, buf: bytes
+    ) -> Connection | None:
+        """The long way for one packet: may open, close or replace the connection of its four-tuple."""
+        segment = Segment(*row)
+        at = Location(segment.capture, segment.frame, segment.ts_ns)
+        if connection is not None:
+            over = self._over(connection, segment)
+            if over:
+                _leave(connection, last)
+                self._table.shut(connection, over)
+                connection = None
+        if connection is None:
+            if self._is_stray(key, segment):
+                self.strays += 1
+                return None
+            connection = self._open(key, segment, at)
+        connection.seen_in(segment.capture)
+        connection.packet(segment, at, buf)
+        if connection.low.held or connection.high.held:
+            self._table.check_held(connection)
+        return connection
+
+    @staticmethod
+    def _over(connection: Connection, segment: Segment) -> str:
+        """Why this packet is not of the connection that is there, or ``""``."""
+        if segment.flags & SYN:
+            return "" if connection.same_attempt(segment) else "reused"
+        closing = connection.closing_ns
+        return "closed" if closing is not None and segment.ts_ns - closing > LINGER_NS else ""
+
+    def _is_stray(self, key: Key, segment: Segment) -> bool:
+        if segment.flags & SYN:
+            return bool(segment.flags & RST)
+        if not segment.length or segment.flags & RST:
+            return True
+        end = (segment.seq + segment.length) & MASK
+        return self._table.is_past(key, segment.low, end)
+
+    def _open(self, key: Key, segment: Segment, at: Location) -> Connection:
+        """A new stream: who is the client, in the order SYN, port, first sender."""
+        low_end, high_end = endpoint(key[0], *key[1:4]), endpoint(key[0], *key[4:7])
+        low_mail, high_mail = low_end.port in self._ports, high_end.port in self._ports
+        if segment.flags & SYN:
+            decided_by, client_low = "syn", segment.low == (not segment.flags & ACK)
+        elif low_mail != high_mail:
+            decided_by, client_low = "port", high_mail
+        else:
+            decided_by, client_low = "order", segment.low
+        client, server = (low_end, high_end) if client_low else (high_end, low_end)
+        self._serial += 1
+        stream = Stream(
+            serial=self._serial,
+            client=client,
+            server=server,
+            opened=at,
+            last=at,
+            decided_by=decided_by,
+            captures=[segment.capture],
+            events=[],
+            reused=self._table.was_used(key),
+        )
+        connection = Connection(key, stream, client_low=client_low, out=self._out, limits=self._limits)
+        self._out.append(StreamOpened(stream))
+        self._table.add(connection)
+        return connection
+
+
+def _leave(connection: Connection, last: Row | None) -> None:
+    """Bring the stream up to date; ``last`` is the latest packet of it in this walk."""
+    if last is not None:
+        connection.stream.last = Location(last[10], last[8], last[9])
+    connection.sync()

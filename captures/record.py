@@ -1,0 +1,104 @@
+"""Record the captures that ship, from real servers and clients, with tcpdump on hosts made of network namespaces.
+
+    sudo .venv/bin/python captures/record.py            # all
+    sudo .venv/bin/python captures/record.py lmtp bdat  # some
+
+Needs root, iproute2, tcpdump, postfix, swaks, openssl, curl and msmtp. Nothing leaves the machine: the hosts are joined
+to each other only. What is expected of a capture is read from the log of the client, never from smtpdebug.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lab import cases as _cases  # noqa: F401 - registers the cases
+from lab import witness
+from lab.bench import CASES, Bench, Case
+from lab.network import Network
+
+CAPTURES = Path(__file__).resolve().parent
+PROGRAMS = ("ip", "ss", "tcpdump", "postfix", "swaks", "openssl", "curl", "msmtp")
+
+
+def toml(value: object) -> str:
+    """A TOML value; ours are text, numbers, booleans and lists of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml(each) for each in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)
+
+
+def expectation(chosen: Case, bench: Bench) -> str:
+    """The text of expect.toml."""
+    said = witness.READERS[chosen.witness](bench.log.read_text(errors="replace"))
+    conversations = witness.exchanges(said, lmtp=bench.facts.get("protocol") == "lmtp")
+    if conversations:
+        conversations[-1] += bench.unlogged
+    if not conversations and "outcome" in bench.facts:
+        conversations = [[]]
+    if not conversations:
+        raise RuntimeError(f"{chosen.name}: the client's log shows no conversation")
+    lines = [f"why = {toml(chosen.why)}", f"recorded = {toml(chosen.how)}", f"clean = {toml(chosen.clean)}"]
+    lines += [f"{name} = {toml(value)}" for name, value in bench.facts.items()]
+    lines += ["", "# Verb and reply code of each exchange, as client.log has them; code 0: no reply came."]
+    for exchanges in conversations:
+        lines += ["[[conversation]]", "exchanges = ["]
+        lines += [f"    {toml(exchange)}," for exchange in exchanges]
+        lines += ["]"]
+    return "\n".join(lines) + "\n"
+
+
+def record(chosen: Case) -> None:
+    """Record one case into its folder."""
+    folder = CAPTURES / chosen.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with tempfile.TemporaryDirectory(prefix="smtpdebug-lab-") as scratch, Network(chosen.relay) as network:
+        Path(scratch).chmod(0o755)
+        bench = Bench(folder, Path(scratch), network)
+        chosen.record(bench)
+        text = bench.log.read_text(errors="replace").replace(scratch, "/tmp/lab").replace(str(CAPTURES), "captures")
+        bench.log.write_text(text)
+        (folder / "expect.toml").write_text(expectation(chosen, bench))
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    print(f"{chosen.name}: {sizes}")
+    if any(size > 65536 for size in sizes.values()):
+        raise RuntimeError(f"{chosen.name}: a file is larger than 64 KiB")
+
+
+def index() -> str:
+    """The table of captures/README.md."""
+    rows = [f"| [{name}]({name}/) | {chosen.why} | {chosen.how} |" for name, chosen in CASES.items()]
+    return "\n".join(["| case | what it shows | how it was recorded |", "|---|---|---|", *rows]) + "\n"
+
+
+def main() -> int:
+    """Record the cases named, or all."""
+    names = sys.argv[1:] or list(CASES)
+    unknown = [name for name in names if name not in CASES]
+    missing = [
+        program for program in PROGRAMS if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None
+    ]
+    if unknown or missing or os.geteuid() != 0:
+        print(f"unknown cases: {unknown}; missing programs: {missing}; root: {os.geteuid() == 0}", file=sys.stderr)
+        return 2
+    for name in names:
+        record(CASES[name])
+    readme = CAPTURES / "README.md"
+    if readme.exists():
+        head, mark, _ = readme.read_text().partition("<!-- written by record.py from here on -->\n")
+        readme.write_text(head + mark + index())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

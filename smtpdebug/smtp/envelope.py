@@ -1,0 +1,97 @@
+"""Mail transactions out of exchanges in order (RFC 5321 3.3): who sends what to whom, and what became of it."""
+
+from __future__ import annotations
+
+from smtpdebug.model.smtp import END_OF_DATA, Exchange, MailData, Message, Recipient
+from smtpdebug.smtp.grammar import chunk_size, path_of
+
+_ENDS = frozenset(("EHLO", "HELO", "LHLO", "RSET", "QUIT", "STARTTLS", "XCLIENT"))
+
+
+def _fine(code: int | None) -> bool:
+    """Accepted, or, the reply being lost, taken as such."""
+    return code is None or code < 300
+
+
+class Envelopes:
+    """Follows the transactions of one conversation; finished ones are appended to ``messages``."""
+
+    __slots__ = ("_chunked", "current", "lmtp", "messages")
+
+    def __init__(self, *, lmtp: bool) -> None:
+        self.messages: list[Message] = []
+        self.current: Message | None = None
+        self.lmtp = lmtp
+        self._chunked = False
+
+    def accepted(self) -> list[Recipient]:
+        """Recipients of the open transaction that the server took."""
+        current = self.current
+        return [one for one in current.recipients if _fine(one.code)] if current is not None else []
+
+    def settle(self, exchange: Exchange, whole: MailData | None = None) -> None:
+        """Take the next exchange, in order of the commands, its reply known or never to come.
+
+        Args:
+            exchange: command and reply.
+            whole: BDAT: the mail data of all chunks so far.
+        """
+        command = exchange.command
+        if command is None:
+            return
+        verb = command.verb
+        code = exchange.reply.code if exchange.reply is not None else None
+        if verb == "RCPT":
+            if self.current is None:
+                if not _fine(code):
+                    return
+                self.current = Message(mail_from="", recipients=[])
+            self.current.recipients.append(Recipient(path_of(command.argument), code))
+        elif verb in ("MAIL", "SEND", "SOML", "SAML"):
+            if _fine(code):
+                self.finish()
+                self.current = Message(mail_from=path_of(command.argument), recipients=[])
+        elif verb == END_OF_DATA:
+            self._delivered(exchange, code)
+        elif verb == "BDAT" and exchange.data is not None:
+            self._chunk(command.argument, code, whole or exchange.data)
+        elif verb in _ENDS and (_fine(code) or verb == "QUIT"):
+            self.finish()
+
+    def _delivered(self, exchange: Exchange, code: int | None) -> None:
+        """A reply to the end of mail data; with LMTP one of several, and the last one ends the transaction."""
+        current = self.current
+        if current is None:
+            if exchange.data is None:
+                return
+            current = self.current = Message(mail_from="", recipients=[])
+        if current.data is None:
+            current.data = exchange.data
+        current.code = code if current.code is None or not self.lmtp else min(current.code, code or current.code)
+        if exchange.recipient is not None:
+            for one in current.recipients:
+                if one.address == exchange.recipient and _fine(one.code):
+                    one.code = code if code is not None else one.code
+        else:
+            self._append()
+
+    def _chunk(self, argument: str, code: int | None, whole: MailData) -> None:
+        if self.current is None:
+            self.current = Message(mail_from="", recipients=[])
+        self.current.data = whole
+        self.current.code = code
+        size = chunk_size(argument)
+        if size is not None and size[1]:
+            self._append()
+
+    def _append(self) -> None:
+        if self.current is not None:
+            self.messages.append(self.current)
+            self.current = None
+
+    def finish(self) -> None:
+        """The transaction is over: kept where it had recipients or mail data."""
+        current = self.current
+        if current is not None and (current.recipients or current.data is not None):
+            self.messages.append(current)
+        self.current = None

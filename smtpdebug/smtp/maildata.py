@@ -1,0 +1,281 @@
+"""Mail data of DATA, byte by byte: counted, hashed, transparency undone, its end and the look-alikes of it found."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from copy import copy
+from typing import TYPE_CHECKING, Final
+
+from smtpdebug.model.smtp import (
+    BARE_CR,
+    BARE_LF,
+    LONG_LINE,
+    ODD_END,
+    UNDOTTED,
+    UNTERMINATED,
+    MailData,
+    OddEnd,
+)
+from smtpdebug.smtp.grammar import ORDINARY, oddities_of
+
+if TYPE_CHECKING:
+    from smtpdebug.model.streams import Chunk, Limits, Location
+
+_END: Final = b"\r\n.\r\n"
+_LOOK_ALIKE: Final = re.compile(rb"(?:\r\n|\n|\r)(\.)(?:\r\n|\n|\r)")
+_PARTIAL: Final = 4096
+"""Octets of an unfinished line held back; of a longer line the beginning is let go."""
+_FOLLOWING: Final = 200
+_CANDIDATES: Final = 8
+_TEXT_LINE: Final = 1000
+"""RFC 5321 4.5.3.1.6."""
+
+
+class Body:
+    """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
+
+    __slots__ = ("_header_limit", "_headers", "_seen", "data", "hasher", "limits")
+
+    def __init__(self, limits: Limits, data: MailData) -> None:
+        self.limits = limits
+        self.data = data
+        self.hasher = hashlib.sha256()
+        self._headers: bytearray | None = bytearray()
+        self._seen = 0
+        self._header_limit = limits.header_bytes
+
+    def add(self, content: bytes) -> None:
+        """The next octets of the message."""
+        data = self.data
+        data.bytes += len(content)
+        self.hasher.update(content)
+        if self._headers is not None:
+            content = self._add_headers(self._headers, content)
+        keep = self.limits.body_bytes
+        if keep and self._headers is None:
+            had = data.body or b""
+            data.body = had + content[: keep - len(had)]
+
+    def octets(self, part: bytes) -> None:
+        """The next octets of a BDAT chunk, which stand for themselves (RFC 3030 section 2)."""
+        data = self.data
+        data.wire_bytes += len(part)
+        data.lines += part.count(b"\n")
+        odd = part.translate(None, ORDINARY)
+        if odd:
+            data.oddities |= oddities_of(odd)
+        self.add(part)
+
+    def _add_headers(self, headers: bytearray, content: bytes) -> bytes:
+        """Collect header lines up to the empty line; gives back what belongs to the body."""
+        headers += content
+        start = max(0, self._seen - 3)
+        self._seen = len(headers)
+        if headers[:2] == b"\r\n" or headers[:1] == b"\n":
+            end, after = 0, 2 if headers[:1] == b"\r" else 1
+        else:
+            ends = [
+                (at + len(mark) - empty, at + len(mark))
+                for mark, empty in ((b"\n\r\n", 2), (b"\n\n", 1))
+                if (at := headers.find(mark, start)) >= 0
+            ]
+            if not ends:
+                if len(headers) <= self._header_limit:
+                    return b""
+                end = after = self._header_limit
+            else:
+                end, after = min(ends)
+        self.data.headers = bytes(headers[: min(end, self._header_limit)])
+        rest = bytes(headers[after:])
+        self._headers = None
+        return rest
+
+    def finish(self) -> None:
+        """No more octets come, or none before a look at the sums: fill in hash and unfinished headers."""
+        data = self.data
+        if self._headers:
+            data.headers = bytes(self._headers[: self._header_limit])
+        data.sha256 = None if data.missing else self.hasher.hexdigest()
+
+    def fork(self) -> Body:
+        """A copy that stands still where this one is now."""
+        twin = copy(self)
+        twin.data = copy(self.data)
+        twin.data.odd_ends = list(self.data.odd_ends)
+        twin.hasher = self.hasher.copy()
+        if self._headers is not None:
+            twin._headers = bytearray(self._headers)
+        return twin
+
+
+class Candidate:
+    """A place where the server may have seen the end of the mail data although it is none (smuggling)."""
+
+    __slots__ = ("after", "at", "body", "odd")
+
+    def __init__(self, odd: OddEnd, after: int, body: Body, at: Location) -> None:
+        self.odd = odd
+        self.after = after
+        """Stream offset of the octet after the look-alike."""
+        self.body = body
+        self.at = at
+
+
+class DataReader:
+    """Mail data of one DATA command, from the first octet after it to the end-of-data line (RFC 5321 4.1.1.4).
+
+    Only CRLF.CRLF ends it (the CRLF before the dot may be that of the DATA line); everything else that looks like
+    an end becomes an ``OddEnd`` and a candidate. Whole lines are taken in; the last, unfinished one waits in ``held``.
+    """
+
+    __slots__ = ("_context", "_crlf", "_end", "_length", "_mid_line", "body", "candidates", "data", "done", "held")
+
+    def __init__(self, limits: Limits, began: Location, offset: int, encrypted: bool) -> None:
+        self.data = MailData(began=began, at=began, encrypted=encrypted, offset=offset, chunks=[], odd_ends=[])
+        self.body = Body(limits, self.data)
+        self.held = b""
+        self.done = False
+        self.candidates: list[Candidate] = []
+        self._crlf = True
+        self._mid_line = False
+        self._length = 0
+        self._context = b"\r\n"
+        self._end = offset
+
+    def feed(self, chunk: Chunk, pos: int) -> int:
+        """Take octets of ``chunk`` from ``pos`` on; gives the position after the last one that belongs to the data."""
+        data = self.data
+        data.at = chunk.at
+        held = self.held
+        window = held + chunk.data[pos:] if pos or held else chunk.data
+        base = chunk.offset + pos - len(held)
+        if self._crlf and not self._mid_line and window[:3] == b".\r\n":
+            found, length = 0, 3
+        else:
+            found = window.find(_END)
+            found, length = (found + 2, found + 5) if found >= 0 else (-1, 0)
+        if found >= 0:
+            self.held = b""
+            if found:
+                self._absorb(window[:found], base, chunk.at)
+            data.ended = self.done = True
+            data.wire_bytes = base + length - data.offset
+            data.end = base + length
+            self._finish()
+            return base + length - chunk.offset
+        cut = window.rfind(b"\n") + 1
+        if len(window) - cut > _PARTIAL:
+            # A line without end: let go of it but for what may be part of a line end or look-alike.
+            long = window[: len(window) - 3].rstrip(b"\r")
+            cut = max(cut, len(long), len(window) - _PARTIAL)
+        if cut:
+            self._absorb(window[:cut], base, chunk.at)
+            self.held = window[cut:]
+        else:
+            self.held = window
+        self._end = base + len(window)
+        return len(chunk.data)
+
+    def gap(self, length: int, end: int) -> None:
+        """``length`` octets are missing; the stream goes on at offset ``end``."""
+        self._flush()
+        self.data.missing += length
+        self._crlf = False
+        self._mid_line = True
+        self._context = b""
+        self.data.wire_bytes = end - self.data.offset
+
+    def close(self, end: int, *, ended: bool = False) -> None:
+        """The data ends without its end line at stream offset ``end``."""
+        self._flush()
+        data = self.data
+        data.ended = ended
+        data.wire_bytes = end - data.offset
+        data.end = end
+        if not ended:
+            data.oddities |= UNTERMINATED
+        self.done = True
+        self._finish()
+
+    def _flush(self) -> None:
+        if self.held:
+            held, self.held = self.held, b""
+            self._absorb(held, self._end - len(held), self.data.at)
+
+    def _finish(self) -> None:
+        self.body.finish()
+        if self.data.longest_line > _TEXT_LINE:
+            self.data.oddities |= LONG_LINE
+
+    def _absorb(self, region: bytes, base: int, at: Location) -> None:
+        """Take in octets that are surely data; they end with a line or leave it in the middle."""
+        endings = region.count(b"\r\n")
+        bare_lf = region.count(b"\n") != endings
+        bare_cr = region.count(b"\r") != endings
+        data = self.data
+        for known in data.odd_ends:
+            if len(known.following) < _FOLLOWING:
+                known.following = (known.following + region)[:_FOLLOWING]
+        if bare_lf or bare_cr or not self._crlf:
+            data.oddities |= (BARE_LF if bare_lf else 0) | (BARE_CR if bare_cr else 0)
+            self._look_alikes(region, base, at)
+            return
+        self._take(region)
+
+    def _look_alikes(self, region: bytes, base: int, at: Location) -> None:
+        """As :meth:`_absorb` where line ends are not all CRLF: stop at each look-alike of the end."""
+        context = self._context
+        window = context + region
+        done, scan = 0, 0
+        while match := _LOOK_ALIKE.search(window, scan):
+            scan = match.start(1)
+            dot, after = scan - len(context), match.end() - len(context)
+            if dot > done:
+                self._take(region[done:dot])
+                done = dot
+            found = OddEnd(
+                sequence=match.group(),
+                offset=base + dot,
+                at=at,
+                following=region[after : after + _FOLLOWING],
+            )
+            if len(self.candidates) < _CANDIDATES:
+                self.data.oddities |= ODD_END
+                self.data.odd_ends.append(found)
+                self.candidates.append(Candidate(found, base + after, self.body.fork(), at))
+        if done < len(region):
+            self._take(region[done:])
+
+    def _take(self, region: bytes) -> None:
+        """Undo transparency and count. ``region`` begins at a line or, ``_mid_line``, within one."""
+        data = self.data
+        odd = region.translate(None, ORDINARY)
+        if odd:
+            data.oddities |= oddities_of(odd)
+        starts = self._crlf and not self._mid_line and region[0] == 46
+        content = region
+        if starts or b"\r\n." in region:
+            doubled = region.count(b"\r\n..") + (1 if starts and region[1:2] == b"." else 0)
+            dots = region.count(b"\r\n.") + (1 if starts else 0)
+            data.stuffed += doubled
+            if dots != doubled:
+                data.oddities |= UNDOTTED
+            content = region.replace(b"\r\n.", b"\r\n")
+            if starts:
+                content = content[1:]
+        lines = content.split(b"\n")
+        data.lines += len(lines) - 1
+        last = len(lines.pop())
+        carried = self._length if self._mid_line else 0
+        if lines:
+            longest = max(len(max(lines, key=len)), carried + len(lines[0])) + 1
+        else:
+            longest = last = carried + last
+        self._length = last
+        if longest > data.longest_line or last > data.longest_line:
+            data.longest_line = max(longest, last)
+        self.body.add(content)
+        self._mid_line = region[-1] != 10
+        self._context = region[-2:]
+        self._crlf = self._context == b"\r\n"

@@ -1,0 +1,312 @@
+"""Which reply answers which command, whatever order the two directions were captured in.
+
+Commands wait in a queue, and so do replies that came before their command was seen. What decides is what the sides
+had of each other (``acked``), then packet times; never the order in which the bytes were fed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from smtpdebug.model.smtp import END_OF_DATA, GREETING, Command, Exchange, Injected, Lost, MailData, Reply, TimelineItem
+from smtpdebug.model.streams import SERVER, Gap, Limits
+from smtpdebug.smtp.envelope import Envelopes
+
+_EARLY_REPLIES: Final = 256
+"""Replies held for commands still to be seen."""
+_EARLY_NS: Final = 1_000_000
+"""Where nothing but time tells: a reply this much older than the next command does not answer it. Captures put
+packets of the two directions in the wrong order by less."""
+
+
+class Pending(msgspec.Struct, gc=False):
+    """A command that waits for its reply."""
+
+    exchange: Exchange
+    since: int
+    """Client's stream offset; a reply sent when the server had no more than this is no answer."""
+    gate: str = ""
+    """``DATA``, ``AUTH`` or ``STARTTLS``: what the client's next bytes are hangs on the reply."""
+    done: bool = True
+    """False while the octets of a BDAT chunk are still coming."""
+    whole: MailData | None = None
+    """BDAT: mail data of all chunks so far."""
+    fans_out: bool = False
+    """LMTP: one reply a recipient."""
+    last: bool = False
+    """LMTP: the reply for the last recipient."""
+    again: bool = False
+    """LMTP: not the first reply to its command."""
+
+
+class Pairing:
+    """Makes exchanges of commands and replies.
+
+    Args:
+        limits: budgets.
+        timeline: where replies are put down.
+        lmtp: replies to the end of mail data come one a recipient (RFC 2033 4.2).
+        verdict: called with gate and reply code (``None``: lost) when a gate's reply is known.
+    """
+
+    __slots__ = (
+        "_commands", "_limits", "_previous", "_recent", "_resync", "_timeline", "_verdict",
+        "completed", "envelopes", "exchanges", "log", "pending", "replies", "tls_agreed", "truncated",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        limits: Limits,
+        timeline: list[TimelineItem],
+        verdict: Callable[[str, Reply | None], None],
+        *,
+        lmtp: bool,
+    ) -> None:
+        self._limits = limits
+        self._timeline = timeline
+        self._verdict = verdict
+        self.envelopes = Envelopes(lmtp=lmtp)
+        self.exchanges: list[Exchange] = []
+        self.completed: list[Exchange] = []
+        self.pending: deque[Pending] = deque()
+        self.replies: deque[Reply] = deque()
+        self.truncated = False
+        self._previous: Reply | None = None
+        self._recent: deque[Reply] = deque(maxlen=64)
+        self._commands = 0
+        self._resync: Gap | None = None
+        self.tls_agreed: Reply | None = None
+        """The 220 to STARTTLS."""
+        self.log: list[Reply] | None = None
+        """While set: every reply that :meth:`run` used up, to be able to start over (see parser)."""
+
+    # -- the two queues
+
+    def add(self, pending: Pending) -> None:
+        """A command was seen; its exchange gets its place."""
+        self.pending.append(pending)
+        self.put(pending.exchange)
+
+    def put(self, exchange: Exchange) -> None:
+        """Keep an exchange, within the limit."""
+        if len(self.exchanges) < self._limits.exchanges:
+            self.exchanges.append(exchange)
+        else:
+            self.truncated = True
+
+    def run(self, fed: int, in_data: bool) -> bool:
+        """Pair what can be paired; true when a gate opened, so that the client's bytes can go on.
+
+        Args:
+            fed: how many of the client's bytes were given so far (as a stream offset).
+            in_data: mail data has begun and its end has not been seen.
+        """
+        replies, pending = self.replies, self.pending
+        while replies:
+            reply = replies[0]
+            if not pending:
+                if not self._is_alone(reply, fed, in_data):
+                    return False
+                replies.popleft()
+                self.alone(reply)
+                continue
+            if self._resync is not None and self._skip_lost(reply):
+                return True
+            head = pending[0]
+            if not self._may_answer(reply, head):
+                replies.popleft()
+                self.alone(reply)
+                continue
+            if not head.done and not 0 <= reply.acked <= fed:
+                return False  # the rest of the chunk is still to be fed
+            replies.popleft()
+            self._pair(head, reply)
+            if head.gate:
+                self._verdict(head.gate, reply)
+                return True
+        return False
+
+    def _is_alone(self, reply: Reply, fed: int, in_data: bool) -> bool:
+        """Whether a reply that finds no command waiting will never find one."""
+        if in_data and reply.code != 421:
+            return False  # the server did not wait for the end of the data, or it is yet to be fed
+        if 0 <= reply.acked <= fed:
+            return True
+        return len(self.replies) > _EARLY_REPLIES
+
+    def _may_answer(self, reply: Reply, head: Pending) -> bool:
+        command = head.exchange.command
+        if command is None or command.verb == GREETING:
+            return True
+        if reply.acked >= 0 and command.offset >= 0:
+            if command.verb == END_OF_DATA and reply.code == 421:
+                return reply.acked >= command.end
+            return reply.acked > head.since
+        early = command.began.ts_ns - reply.began.ts_ns
+        return early <= (0 if reply.code == 421 else _EARLY_NS)
+
+    def alone(self, reply: Reply) -> None:
+        """A reply that nobody asked for: it stands before the commands that wait."""
+        if self.log is not None:
+            self.log.append(reply)
+        exchange = Exchange(command=None, reply=reply, encrypted=reply.encrypted)
+        before = self.pending[0].exchange if self.pending else None
+        self._timeline.append(reply)
+        if before is None:
+            self.put(exchange)
+        else:
+            for index in range(len(self.exchanges) - 1, -1, -1):
+                if self.exchanges[index] is before:
+                    self.exchanges.insert(index, exchange)
+                    break
+        self._previous = reply
+        self._recent.append(reply)
+        self.completed.append(exchange)
+
+    def _pair(self, head: Pending, reply: Reply) -> None:
+        if head.fans_out:
+            self._fan_out(head)
+        pending, exchange = self.pending, head.exchange
+        pending.popleft()
+        if self.log is not None:
+            self.log.append(reply)
+        exchange.reply = reply
+        command = exchange.command
+        assert command is not None
+        since = command.at.ts_ns
+        if exchange.data is not None and head.done:
+            since = exchange.data.at.ts_ns
+        previous = self._previous
+        if previous is not None:
+            if previous.at.ts_ns > since:
+                since = previous.at.ts_ns
+            if not head.again and (previous.end > command.acked or command.acked < 0):
+                command.outstanding = self._outstanding(command)
+        wait = reply.began.ts_ns - since
+        exchange.wait_ns = wait if wait > 0 else 0
+        self._previous = reply
+        self._recent.append(reply)
+        if len(self._timeline) < 4 * self._limits.exchanges:
+            self._timeline.append(reply)
+        if head.gate == "STARTTLS" and reply.code == 220:
+            self.tls_agreed = reply
+        self.envelopes.settle(exchange, head.whole)
+        if head.last:
+            self.envelopes.finish()
+        self.completed.append(exchange)
+
+    def _outstanding(self, command: Command) -> int:
+        """How many replies the client still had to get when it sent the command, of those that came before its own."""
+        count = 0
+        for reply in reversed(self._recent):
+            if command.acked >= 0 and reply.end >= 0:
+                if reply.end <= command.acked:
+                    break
+            elif reply.at.ts_ns <= command.began.ts_ns:
+                break
+            count += 1
+        return count
+
+    def _fan_out(self, head: Pending) -> None:
+        """LMTP: make an exchange for each accepted recipient (RFC 2033 4.2)."""
+        head.fans_out = False
+        recipients = self.envelopes.accepted()
+        if not recipients:
+            return
+        first = head.exchange
+        first.recipient = recipients[0].address
+        index = next((i for i in range(len(self.exchanges) - 1, -1, -1) if self.exchanges[i] is first), -1)
+        more = []
+        for one in recipients[1:]:
+            exchange = Exchange(first.command, None, None, first.encrypted, first.data, one.address)
+            more.append(Pending(exchange, head.since, done=head.done, whole=head.whole, again=True))
+        (more[-1] if more else head).last = True
+        if index >= 0:
+            self.exchanges[index + 1 : index + 1] = [entry.exchange for entry in more]
+        self.pending.popleft()
+        self.pending.extendleft(reversed(more))
+        self.pending.appendleft(head)
+
+    # -- losses
+
+    def lost_replies(self, gap: Gap) -> None:
+        """Bytes of the server are missing: replies may be."""
+        self._resync = gap
+
+    def _skip_lost(self, reply: Reply) -> bool:
+        """After a gap: leave those commands unanswered whose replies the gap took. True when a gate fell open.
+
+        A client that had the lost bytes when it sent a command had the replies in them, so what it sent before has
+        been answered. Among commands of one burst the first is taken, as nothing tells more.
+        """
+        gap, self._resync = self._resync, None
+        assert gap is not None
+        pending = self.pending
+        keep = 0
+        for index in range(1, len(pending)):
+            command = pending[index].exchange.command
+            before = pending[index - 1].exchange.command
+            assert command is not None
+            assert before is not None
+            if reply.acked >= 0 and command.offset >= 0:
+                if reply.acked <= pending[index].since:
+                    break
+                if command.acked >= gap.offset + gap.length and command.acked > before.acked:
+                    keep = index
+            elif command.began.ts_ns <= reply.began.ts_ns and command.began.ts_ns > before.at.ts_ns:
+                keep = index
+        return self.skip(keep)
+
+    def skip(self, count: int) -> bool:
+        """Give up on the replies of the first ``count`` waiting commands. True when a gate fell open."""
+        opened = False
+        for _ in range(count):
+            head = self.pending.popleft()
+            self.envelopes.settle(head.exchange, head.whole)
+            if head.gate:
+                self._verdict(head.gate, None)
+                opened = True
+        return opened
+
+    def note_lost(self, gap: Gap, why: str) -> None:
+        """Put a loss down in the timeline."""
+        self._timeline.append(Lost(side=gap.side, length=gap.length or None, at=gap.at, why=why))
+
+    # -- the ends
+
+    def finish(self) -> None:
+        """Nothing more comes: pair what is left, then settle what stays unanswered."""
+        self.flush()
+        for ahead, entry in enumerate(self.pending):
+            command = entry.exchange.command
+            if command is not None:
+                command.outstanding = ahead + self._outstanding(command)
+        self.skip(len(self.pending))
+        self.envelopes.finish()
+
+    def flush(self) -> None:
+        """Replies still held find their commands now, or stand alone."""
+        while self.replies:
+            if self.pending and self._may_answer(self.replies[0], self.pending[0]):
+                head, reply = self.pending[0], self.replies.popleft()
+                self._pair(head, reply)
+                if head.gate:
+                    self._verdict(head.gate, reply)
+                    return
+                continue
+            self.alone(self.replies.popleft())
+
+    def injected_replies(self) -> list[Injected]:
+        """Replies in clear after the 220 to STARTTLS: what somebody put in before TLS began."""
+        agreed = self.tls_agreed
+        if agreed is None:
+            return []
+        late = [reply for reply in self._recent if reply.offset >= agreed.end >= 0 and not reply.encrypted]
+        return [
+            Injected(side=SERVER, data=b"".join(line + b"\r\n" for line in reply.lines), at=reply.began)
+            for reply in late
+        ]

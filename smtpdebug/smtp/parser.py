@@ -1,0 +1,251 @@
+"""One SMTP conversation out of the bytes of both directions: what was seen, in any order of feeding (sans I/O)."""
+
+from __future__ import annotations
+
+from smtpdebug.model.smtp import (
+    GREETING,
+    Command,
+    Exchange,
+    ProxyPreface,
+    Reply,
+    TimelineItem,
+    TlsStarted,
+)
+from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Gap, Limits, Location
+from smtpdebug.smtp.client import HELLO, MAIL, TLS, WAIT, ClientLexer
+from smtpdebug.smtp.pairing import Pairing, Pending
+from smtpdebug.smtp.replies import ReplyLexer
+
+_TLS_HELD = 64 << 10
+"""Octets of TLS held while the other direction's TLS is yet to begin."""
+
+
+class ConversationParser:
+    """Takes the bytes of one connection and says what was said.
+
+    Args:
+        limits: budgets.
+        lmtp: replies to the end of mail data come one a recipient; found out from LHLO otherwise.
+        implicit_tls: TLS from the first byte: only decrypted chunks will be fed.
+        joined_late: the beginning of the conversation is not in the capture.
+        established: when the connection was established; the greeting's wait begins there.
+
+    ``exchanges``, ``messages`` and ``timeline`` are lists that grow in place. ``completed`` holds the exchanges
+    whose reply came since the caller last cleared it. Once ``tls`` is set, the caller takes what belongs to TLS
+    from :meth:`take_tls` and feeds only decrypted chunks; this may also happen in :meth:`close`, which then has to
+    be called again after the decrypted chunks.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        lmtp: bool = False,
+        implicit_tls: bool = False,
+        joined_late: bool = False,
+        established: Location | None = None,
+    ) -> None:
+        self._limits = limits if limits is not None else Limits()
+        self._established = established
+        self._joined_late = joined_late
+        self._greeted = False
+        self._closed = False
+        self._server_tls: list[Chunk | Gap] = []
+        self._plain_over = implicit_tls
+        self._encrypted = implicit_tls
+        self._lmtp = lmtp
+        self.timeline: list[TimelineItem] = []
+        self.completed: list[Exchange] = []
+        self.tls: TlsStarted | None = None
+        self._pairing = Pairing(self._limits, self.timeline, self._verdict, lmtp=lmtp)
+        self._pairing.completed = self.completed
+        self._client = ClientLexer(self._limits, self._pairing, self.timeline, lmtp=lmtp, lost=joined_late)
+        self._server = ReplyLexer(self._limits.line_bytes, after_gap=joined_late)
+        self.exchanges = self._pairing.exchanges
+        self.messages = self._pairing.envelopes.messages
+
+    # -- what was found
+
+    @property
+    def protocol(self) -> str:
+        """``smtp`` or ``lmtp``."""
+        return "lmtp" if self._lmtp else "smtp"
+
+    @property
+    def proxy(self) -> ProxyPreface | None:
+        """The PROXY preface, if there was one."""
+        return self._client.proxy
+
+    @property
+    def truncated(self) -> bool:
+        """A limit cut the record."""
+        return self._pairing.truncated
+
+    def take_tls(self) -> list[Chunk | Gap]:
+        """Hand over, once, what was fed and belongs to TLS, in order of time."""
+        items = self._client.tls_items + self._server_tls
+        self._client.tls_items, self._server_tls = [], []
+        items.sort(key=lambda item: (item.at.ts_ns, item.at.frame))
+        return items
+
+    # -- bytes in
+
+    def feed(self, chunk: Chunk) -> None:
+        """Take the next bytes of one direction."""
+        if chunk.encrypted and not self._encrypted:
+            self._enter_tls()
+        if not self._greeted:
+            self._expect_greeting(chunk)
+        pairing = self._pairing
+        if chunk.side == CLIENT:
+            self._client.feed(chunk)
+        else:
+            self._feed_server(chunk)
+        if pairing.replies:
+            self._pump()
+        if self._client.tls_offset >= 0 or self._server.tls_offset >= 0:
+            self._tls_seen(final=False)
+
+    def _feed_server(self, chunk: Chunk) -> None:
+        server = self._server
+        if server.tls_offset >= 0:
+            self._server_tls.append(chunk)
+            return
+        taken = server.feed(chunk)
+        if server.found:
+            self._pairing.replies.extend(server.found)
+            server.found = []
+        if server.tls_offset >= 0:
+            data = server.tls_head + chunk.data[taken:]
+            self._server_tls.append(
+                Chunk(chunk.stream, SERVER, server.tls_offset, data, chunk.began, chunk.at, chunk.acked)
+            )
+
+    def _pump(self) -> None:
+        """Pair replies and read on, turn about, until neither can go on."""
+        pairing, client = self._pairing, self._client
+        while True:
+            before = len(self.exchanges)
+            opened = pairing.run(client.fed, client.mode == MAIL)
+            if client.lost and len(self.exchanges) > before:
+                last = self.exchanges[-1]
+                if last.command is None and last.reply is not None:
+                    client.orphan(last.reply)
+            if opened:
+                client.run()
+                continue
+            if client.mode == MAIL and pairing.replies and self._end_in_gap():
+                continue
+            return
+
+    def _end_in_gap(self) -> bool:
+        """A reply in the midst of mail data with a gap in it: the end of the data was in the gap."""
+        client, reply = self._client, self._pairing.replies[0]
+        reader = client.reader
+        if reader is None or not reader.data.missing or self._pairing.pending:
+            return False
+        if not 0 <= reply.acked <= client.fed or reply.acked <= reader.data.offset:
+            return False
+        client.end_mail_here(reply.acked, reply.at)
+        return True
+
+    def _verdict(self, gate: str, reply: Reply | None) -> None:
+        self._client.verdict(gate, reply)
+
+    # -- the beginning
+
+    def _expect_greeting(self, chunk: Chunk) -> None:
+        """The server speaks first (RFC 5321 3.1): its greeting answers no command line."""
+        self._greeted = True
+        if self._joined_late:
+            early = chunk.side == SERVER and chunk.acked <= 0 and chunk.data[:3] in (b"220", b"554", b"521", b"421")
+            if not early and not chunk.encrypted:
+                return
+            self._joined_late = False
+        at = self._established or chunk.began
+        command = Command(GREETING, "", b"", at, at, 0, 0, -1, 0, chunk.encrypted)
+        self._pairing.add(Pending(Exchange(command, None, None, chunk.encrypted), -1))
+
+    # -- TLS
+
+    def _tls_seen(self, *, final: bool) -> None:
+        """TLS began in one direction: start it when it began in the other too, or will not."""
+        if self.tls is not None or self._encrypted:
+            return
+        client, server = self._client, self._server
+        both = client.tls_offset >= 0 and server.tls_offset >= 0
+        if not both and not final:
+            held = sum(len(item.data) for item in (*client.tls_items, *self._server_tls) if type(item) is Chunk)
+            if held + client.queued < _TLS_HELD:
+                return
+        first = min(
+            (items[0] for items in (client.tls_items, self._server_tls) if items), key=lambda item: item.at.ts_ns
+        )
+        client.mode = TLS
+        self._pairing.flush()
+        mode = "starttls" if self._pairing.tls_agreed is not None else client.tls_mode
+        self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls_offset, server_offset=server.tls_offset)
+        self.timeline.extend(self._pairing.injected_replies())
+        self.timeline.append(self.tls)
+
+    def _enter_tls(self) -> None:
+        """The first decrypted bytes: everything starts again inside (RFC 3207 4.2)."""
+        self._encrypted = True
+        pairing = self._pairing
+        pairing.flush()
+        self._client.tls_unseen()
+        if pairing.tls_agreed is not None or (self.tls is not None and self.tls.mode == "starttls"):
+            pairing.skip(len(pairing.pending))
+        proxy = self._client.proxy
+        self._client = ClientLexer(self._limits, pairing, self.timeline, lmtp=self._lmtp, lost=False)
+        self._client.proxy = proxy
+        self._server = ReplyLexer(self._limits.line_bytes)
+
+    # -- losses and the end
+
+    def gap(self, gap: Gap) -> None:
+        """Bytes are missing, for good."""
+        if gap.side == CLIENT:
+            self._gap_client(gap)
+        else:
+            self._gap_server(gap)
+        if self._pairing.replies:
+            self._pump()
+
+    def _gap_client(self, gap: Gap) -> None:
+        client = self._client
+        if client.mode != TLS:
+            self._pairing.note_lost(gap, gap.reason)
+        client.gap(gap)
+
+    def _gap_server(self, gap: Gap) -> None:
+        if self._server.tls_offset >= 0 and not gap.encrypted:
+            self._server_tls.append(gap)
+            return
+        self._pairing.note_lost(gap, gap.reason)
+        self._server.gap(gap)
+        self._pairing.lost_replies(gap)
+
+    def close(self, at: Location) -> None:
+        """No more will come. See the class about ``tls``."""
+        if self._closed:
+            return
+        client, pairing, server = self._client, self._pairing, self._server
+        server.close(self._encrypted)
+        if server.found:
+            pairing.replies.extend(server.found)
+            server.found = []
+        for _ in range(self._limits.exchanges):
+            self._pump()
+            waiting = len(pairing.pending), client.queued
+            client.guess()
+            client.run()
+            self._pump()
+            if client.mode not in (WAIT, HELLO) or (len(pairing.pending), client.queued) == waiting:
+                break
+        if self.tls is None and not self._encrypted and (client.tls_offset >= 0 or server.tls_offset >= 0):
+            self._tls_seen(final=True)
+            return
+        self._closed = True
+        client.close(at, self._encrypted)
+        pairing.finish()

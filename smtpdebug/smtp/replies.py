@@ -1,0 +1,227 @@
+"""The server's bytes as replies: lines put together to multi-line replies (RFC 5321 4.2 and 4.2.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smtpdebug.model.smtp import AFTER_GAP, BARE_LF, MALFORMED, OVERLONG, UNTERMINATED, Reply
+from smtpdebug.model.streams import Chunk, Gap, Location
+from smtpdebug.smtp.grammar import TLS_RECORD, enhanced_code, line_oddities
+
+_LINES: Final = 1000
+"""Lines kept of one reply."""
+
+
+class ReplyLexer:
+    """Cuts the server's bytes into replies, appended to ``found``; stops where a TLS record begins.
+
+    Args:
+        line_bytes: how much of one line is kept.
+        after_gap: the first line may lack its beginning.
+    """
+
+    __slots__ = (
+        "_acked",
+        "_after_gap",
+        "_at",
+        "_began",
+        "_end",
+        "_held",
+        "_held_began",
+        "_held_length",
+        "_limit",
+        "_lines",
+        "_oddities",
+        "_offset",
+        "_start",
+        "found",
+        "tls_head",
+        "tls_offset",
+    )  # fmt: skip
+
+    def __init__(self, line_bytes: int, *, after_gap: bool = False) -> None:
+        self._limit = line_bytes
+        self.found: list[Reply] = []
+        self.tls_offset = -1
+        """Where the first TLS record begins, -1 while there is none."""
+        self.tls_head = b""
+        """The octets of that record that were fed before the chunk which told."""
+        self._after_gap = after_gap
+        self._held = bytearray()
+        self._held_length = 0
+        self._held_began: Location | None = None
+        self._start = 0
+        self._lines: list[bytes] = []
+        self._began: Location | None = None
+        self._at: Location | None = None
+        self._offset = self._end = self._acked = -1
+        self._oddities = 0
+
+    def feed(self, chunk: Chunk) -> int:
+        """Take the next bytes; gives how many were lines (fewer than all where TLS begins)."""
+        data = chunk.data
+        # The usual case: one whole line that is a whole reply.
+        if not self._held and not self._lines and not self._after_gap and data[3:4] == b" " and data[-2:] == b"\r\n":
+            line = data[:-2]
+            if b"\n" not in line and line[:3].isdigit() and line.isascii():
+                self.found.append(
+                    Reply(
+                        code=int(line[:3]),
+                        lines=[line],
+                        began=chunk.began,
+                        at=chunk.at,
+                        enhanced=enhanced_code(line),
+                        offset=chunk.offset,
+                        end=chunk.offset + len(data),
+                        acked=chunk.acked,
+                        oddities=line_oddities(line),
+                        encrypted=chunk.encrypted,
+                    )
+                )
+                return len(data)
+        return self._feed_lines(chunk)
+
+    def _feed_lines(self, chunk: Chunk) -> int:
+        data, pos, size = chunk.data, 0, len(chunk.data)
+        while pos < size:
+            held = self._held
+            if not held or len(held) < 3:
+                head = bytes(held) + data[pos : pos + 3]
+                if 20 <= head[0] <= 23 and not chunk.encrypted:
+                    if TLS_RECORD.match(head):
+                        self.tls_offset = chunk.offset + pos - len(held)
+                        self.tls_head = bytes(held)
+                        held.clear()
+                        self._held_length = 0
+                        return pos
+                    if len(head) < 3:
+                        self._hold(chunk, data[pos:], pos)
+                        return size
+            end = data.find(b"\n", pos)
+            if end < 0:
+                self._hold(chunk, data[pos:], pos)
+                return size
+            self._whole_line(chunk, data[pos:end], pos, end + 1)
+            pos = end + 1
+        return size
+
+    def _hold(self, chunk: Chunk, part: bytes, pos: int) -> None:
+        if not self._held_length:
+            self._held_began, self._start = chunk.began, chunk.offset + pos
+        room = self._limit - len(self._held)
+        if room > 0:
+            self._held += part[:room]
+        self._held_length += len(part)
+
+    def _whole_line(self, chunk: Chunk, part: bytes, pos: int, next_pos: int) -> None:
+        oddities, began, start = 0, chunk.began, chunk.offset + pos
+        if self._held_length:
+            self._hold(chunk, part, pos)
+            line = bytes(self._held)
+            began, start = self._held_began or began, self._start
+            if self._held_length > len(line):
+                oddities |= OVERLONG
+            self._held.clear()
+            self._held_length = 0
+        else:
+            line = part
+        if line[-1:] == b"\r":
+            line = line[:-1]
+        elif not oddities:
+            oddities |= BARE_LF
+        self._line(chunk, line, oddities, began, start, chunk.offset + next_pos)
+
+    def _line(self, chunk: Chunk, line: bytes, oddities: int, began: Location, start: int, end: int) -> None:
+        digits = line[:3]
+        coded = len(digits) == 3 and digits.isdigit() and line[3:4] in (b" ", b"-", b"")
+        if self._after_gap:
+            self._after_gap = False
+            if not coded:
+                return  # the rest of a line whose beginning is lost
+            oddities |= AFTER_GAP
+        if self._lines and self._belongs_elsewhere(chunk, digits if coded else b""):
+            self._finish(UNTERMINATED | MALFORMED, chunk.encrypted)
+        if not self._lines:
+            self._began, self._offset, self._oddities = began, start, 0
+        elif coded and digits != self._lines[0][:3]:
+            oddities |= MALFORMED
+        self._at, self._end, self._acked = chunk.at, end, chunk.acked
+        self._oddities |= oddities | line_oddities(line)
+        if not coded:
+            self._oddities |= MALFORMED
+        if len(self._lines) < _LINES:
+            self._lines.append(line)
+        else:
+            self._lines[-1] = line
+            self._oddities |= OVERLONG
+        if coded and line[3:4] != b"-":
+            self._finish(0, chunk.encrypted)
+
+    def _belongs_elsewhere(self, chunk: Chunk, digits: bytes) -> bool:
+        """Whether an unfinished reply is over although its last line never came.
+
+        A line with another code, sent after more of the client's bytes had arrived, answers those. The same code
+        goes on with the reply, as when a server delays the end of its greeting to catch those who do not wait.
+        """
+        return chunk.acked > self._acked >= 0 and digits != self._lines[0][:3]
+
+    def _finish(self, oddities: int, encrypted: bool = False) -> None:
+        lines = self._lines
+        assert self._began is not None
+        assert self._at is not None
+        code = 0
+        for line in reversed(lines):
+            if line[:3].isdigit() and len(line) >= 3 and line[3:4] in (b" ", b"-", b""):
+                code = int(line[:3])
+                break
+        self.found.append(
+            Reply(
+                code=code,
+                lines=lines,
+                began=self._began,
+                at=self._at,
+                enhanced=enhanced_code(lines[0]),
+                offset=self._offset,
+                end=self._end,
+                acked=self._acked,
+                oddities=self._oddities | oddities,
+                encrypted=encrypted,
+            )
+        )
+        self._lines = []
+
+    def gap(self, gap: Gap) -> None:
+        """Bytes are missing: the line in hand is cut; a multi-line reply may go on after it."""
+        self._cut(gap.encrypted)
+        if self._lines:
+            self._oddities |= AFTER_GAP
+        self._after_gap = True
+
+    def close(self, encrypted: bool) -> None:
+        """No more bytes: what is unfinished becomes a reply."""
+        self._cut(encrypted)
+        if self._lines:
+            self._finish(UNTERMINATED | MALFORMED, encrypted)
+
+    def _cut(self, encrypted: bool) -> None:
+        """A line without end: kept where its code is there."""
+        if not self._held_length:
+            return
+        line, began = bytes(self._held), self._held_began
+        end = self._start + self._held_length
+        self._held.clear()
+        self._held_length = 0
+        digits = line[:3]
+        if self._after_gap or began is None or not (len(line) >= 3 and digits.isdigit()):
+            return
+        if line[3:4] not in (b" ", b"-", b""):
+            return
+        if not self._lines:
+            self._began, self._at, self._offset, self._oddities, self._acked = began, began, self._start, 0, -1
+        self._lines.append(line.rstrip(b"\r"))
+        self._end = end
+        self._oddities |= line_oddities(line.rstrip(b"\r"))
+        if line[3:4] == b"-":
+            self._oddities |= AFTER_GAP
+        else:
+            self._finish(UNTERMINATED, encrypted)

@@ -1,0 +1,648 @@
+"""Commands in the wrong place (RFC 5321 sections 3.3, 4.1.1.1, 4.1.4 and 4.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from smtpdebug.model.findings import Severity
+from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
+from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.state import HELLOS, State
+from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS
+
+_FOREIGN_VERBS: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE"})
+
+
+@rule(
+    id="SC101",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §4.3.1", "RFC 5321 §3.1"),
+    security=True,
+)
+def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
+    """A client that speaks before the server's greeting is complete.
+
+    ## Why it matters
+    "The sender MUST wait for this response before sending further commands." Programs that send spam do not wait,
+    so that servers take early talk for spam and refuse.
+
+    ## Example
+    ```smtp
+    C: EHLO client.example.net                    <- SC101
+    -- 2s --
+    S: 220 mx.example.org ESMTP
+    S: 250 mx.example.org
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    A PROXY header, and a TLS ClientHello on a port with implicit TLS, come first by right. A capture that lost the
+    greeting or begins after it. Two packets captured out of order within a millisecond.
+    """
+    if state.lossy or conversation.joined_late or not conversation.stream.complete or len(conversation.exchanges) < 2:
+        return
+    greeting, first = conversation.exchanges[0], conversation.exchanges[1].command
+    if greeting.command is None or greeting.command.verb != GREETING or first is None or first.encrypted:
+        return
+    reply = greeting.reply
+    if reply is None:
+        if conversation.stream.bytes[1] == 0 and conversation.stream.complete:
+            yield first.at, f"the client sent {first.verb or 'a line'} and never got a greeting"
+    elif first.began.ts_ns + 1_000_000 <= reply.at.ts_ns and first.acked < max(reply.end, 1):
+        yield first.at, f"the client sent {first.verb or 'a line'} before the greeting was complete"
+
+
+@rule(
+    id="SC102",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1.1", "RFC 5321 §4.1.4"),
+    verbs=("MAIL",),
+)
+def mail_before_hello(exchange: Exchange, state: State) -> Iterator[Said]:
+    """MAIL before EHLO or HELO.
+
+    ## Why it matters
+    "A client MUST issue HELO or EHLO before starting a mail transaction." Some servers let it pass, others answer 503.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: MAIL FROM:<a@example.net>                  <- SC102
+    S: 503 say EHLO first
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    ```
+
+    ## Innocent look-alikes
+    A capture that begins after EHLO. An EHLO that was refused, after which the client tries all the same.
+    """
+    command = exchange.command
+    if command is not None and not state.helo_tried and not state.uncertain and not state.lossy:
+        yield command.at, "MAIL before EHLO or HELO"
+
+
+@rule(
+    id="SC103",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1.1", "RFC 5321 §3.2"),
+    verbs=("HELO",),
+)
+def helo_without_trying_ehlo(exchange: Exchange, state: State) -> Iterator[Said]:
+    """HELO without having tried EHLO.
+
+    ## Why it matters
+    Without EHLO there is no STARTTLS, no AUTH, no SIZE, no 8BITMIME.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: HELO client.example.net                    <- SC103
+    S: 250 mx.example.org
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    HELO after the server refused EHLO. Old and simple clients MAY use HELO (§3.2), hence a note.
+    """
+    command = exchange.command
+    if command is not None and not state.helo_tried and not state.lossy:
+        yield command.at, "HELO was used without trying EHLO"
+
+
+@rule(
+    id="SC108",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §4.1.4",),
+    verbs=("MAIL",),
+)
+def nested_mail(exchange: Exchange, state: State) -> Iterator[Said]:
+    """MAIL while a mail transaction is open.
+
+    ## Why it matters
+    "MAIL MUST NOT be sent if a mail transaction is already open." Servers answer 503, and the second message is lost
+    or its recipients are mixed up with the first's.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: MAIL FROM:<c@example.net>                  <- SC108
+    S: 503 nested MAIL
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: RSET
+    S: 250 OK
+    C: MAIL FROM:<c@example.net>
+    S: 250 OK
+    ```
+
+    ## Innocent look-alikes
+    MAIL after the end of mail data was refused: the transaction is over then. MAIL after DATA was refused: clients
+    disagree, so it is let pass. A lost end of mail data.
+    """
+    command = exchange.command
+    if command is None or state.mail is None or state.uncertain or state.data_refused or state.data_open:
+        return
+    if not state.bdat_open and not state.bdat_failed and state.rcpt_sent == state.rcpt_refused and state.rcpt_refused:
+        return  # every recipient refused: whether that ends the transaction, servers disagree
+    if not state.bdat_open and not state.bdat_failed:
+        yield command.at, "MAIL while a mail transaction is open"
+
+
+@rule(
+    id="SC109",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §3.3", "RFC 5321 §4.1.4"),
+    verbs=("RCPT",),
+)
+def recipient_without_mail(exchange: Exchange, state: State) -> Iterator[Said]:
+    """RCPT without a mail transaction: no MAIL yet, or it was refused, or RSET or EHLO ended it.
+
+    ## Why it matters
+    The server must answer 503; nothing will be delivered.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: RCPT TO:<b@example.org>                    <- SC109
+    S: 503 need MAIL first
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: RCPT TO:<b@example.org>
+    S: 250 OK
+    ```
+
+    ## Innocent look-alikes
+    RCPT in the same pipelined group as a MAIL that was refused: the client could not know yet.
+    """
+    command = exchange.command
+    if command is None or state.mail is not None or state.uncertain or state.lossy:
+        return
+    if not state.pipelined_with(exchange, "MAIL", "EHLO", "RSET"):
+        yield command.at, "RCPT after MAIL was refused" if state.mail_refused else "RCPT outside a mail transaction"
+
+
+@rule(
+    id="SC110",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §3.3",),
+    verbs=("DATA",),
+)
+def data_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
+    """DATA although the client knew that no recipient was accepted.
+
+    ## Why it matters
+    There is nobody to deliver to; servers answer 503 or 554.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: DATA                                       <- SC110
+    S: 503 need RCPT first
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: RCPT TO:<b@example.org>
+    S: 250 OK
+    C: DATA
+    S: 354 go ahead
+    ```
+
+    ## Innocent look-alikes
+    DATA in the same pipelined group as RCPT commands that were all refused (RFC 2920): the client could not know.
+    """
+    command = exchange.command
+    if command is None or state.rcpt_accepted or state.uncertain or state.lossy or state.bdat_open:
+        return
+    if not state.pipelined_with(exchange, "RCPT", "MAIL"):
+        yield command.at, "DATA without an accepted recipient"
+
+
+@rule(
+    id="SC112",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §3.3",),
+    security=True,
+)
+def message_sent_after_refused_data(exchange: Exchange, state: State) -> Iterator[Said]:
+    """The message sent although DATA was refused, so that its lines are read as commands.
+
+    ## Why it matters
+    "Message data MUST NOT be sent unless a 354 reply is received." Whoever wrote the message can have the server
+    obey it.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: RCPT TO:<b@example.org>
+    S: 250 OK
+    C: DATA
+    S: 451 4.3.0 try later
+    C: Subject: hello                             <- SC112
+    S: 500 unknown command
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 OK
+    C: RCPT TO:<b@example.org>
+    S: 250 OK
+    C: DATA
+    S: 451 4.3.0 try later
+    C: RSET
+    S: 250 OK
+    ```
+
+    ## Innocent look-alikes
+    Commands that the client goes on with: RSET, QUIT, MAIL. The lone dot of RFC 2920 §3.1.
+    """
+    command, previous = exchange.command, state.previous
+    if command is None or previous is None or previous.command is None or previous.command.verb != "DATA":
+        return
+    if previous.reply is None or previous.reply.code < 400 or state.uncertain or command.oddities & AFTER_GAP:
+        return
+    verb = command.verb
+    if verb not in KNOWN_VERBS and not verb.startswith("(") and command.line.strip() not in (b".", b""):
+        yield command.at, f"mail data follows although DATA was refused with {previous.reply.code}"
+
+
+@rule(id="SC120", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.1.1", "RFC 5321 §4.1.5"))
+def command_unknown(exchange: Exchange, state: State) -> Iterator[Said]:
+    """A command that no specification known here defines, or an empty line.
+
+    ## Why it matters
+    A typing error, a private extension, or another protocol.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: FROB                                       <- SC120
+    S: 500 unknown command
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: NOOP
+    S: 250 OK
+    ```
+
+    ## Innocent look-alikes
+    Commands whose keyword the server offered (X-commands among them). Answers during AUTH. Lines after a gap.
+    """
+    command = exchange.command
+    if command is None or command.verb in KNOWN_VERBS or command.verb.startswith("(") or command.encrypted is None:
+        return
+    if state.uncertain or command.oddities & AFTER_GAP or command.verb in state.extensions:
+        return
+    if command.verb in _FOREIGN_VERBS or (state.data_refused and state.previous is not None):
+        return
+    if state.conversation.protocol in ("smtp", "lmtp"):
+        yield command.at, f"unknown command {command.verb[:40]!r}" if command.verb else "an empty line as a command"
+
+
+@rule(
+    id="SC121",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1", "CWE-918"),
+    verbs=_FOREIGN_VERBS,
+    security=True,
+)
+def http_spoken_to_mail_server(exchange: Exchange, state: State) -> Iterator[Said]:
+    """An HTTP request on an SMTP connection.
+
+    ## Why it matters
+    A browser or a web server made to talk to the mail server (cross-protocol request forgery): the lines of the
+    request's body are read as SMTP commands. Or a scanner, or a health check of the wrong kind.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: GET / HTTP/1.1                             <- SC121
+    S: 500 unknown command
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    None: SMTP has no such verbs.
+    """
+    command = exchange.command
+    if command is not None and not state.uncertain and not state.data_refused:
+        yield command.at, f"{command.verb} is HTTP, not SMTP"
+
+
+@rule(
+    id="SC122",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5321 Appendix F.1", "RFC 5321 Appendix F.6"),
+    verbs=OBSOLETE_VERBS,
+)
+def command_obsolete(exchange: Exchange) -> Iterator[Said]:
+    """SEND, SOML, SAML or TURN.
+
+    ## Why it matters
+    RFC 5321 deprecates them; servers may refuse, and TURN without authentication hands mail to whoever asks.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: TURN                                       <- SC122
+    S: 502 not implemented
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 ETRN
+    C: ETRN example.net
+    S: 250 queueing started
+    ```
+
+    ## Innocent look-alikes
+    None.
+    """
+    command = exchange.command
+    if command is not None:
+        yield command.at, f"{command.verb} is obsolete"
+
+
+@rule(
+    id="SC141",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 5321 §2.2.1"),
+    verbs=("STARTTLS",),
+)
+def starttls_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
+    """STARTTLS although the reply to EHLO did not offer it.
+
+    ## Why it matters
+    The server will refuse; or the offer was removed on the way, and the client was right to try.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: STARTTLS                                   <- SC141
+    S: 502 not implemented
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    ```
+
+    ## Innocent look-alikes
+    A capture that lost the reply to EHLO. STARTTLS again inside TLS is SC143.
+    """
+    command = exchange.command
+    if command is not None and not state.uncertain and not state.encrypted and not state.offers("STARTTLS"):
+        yield command.at, "STARTTLS was not offered" if state.helo_tried else "STARTTLS before EHLO"
+
+
+@rule(
+    id="SC142",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3207 §4",),
+    security=True,
+)
+def clear_text_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
+    """A command in clear after the server agreed to STARTTLS, with no TLS handshake at all.
+
+    ## Why it matters
+    "After the client sends the STARTTLS command and receives 220, the client MUST start the TLS negotiation before
+    giving any other SMTP commands." What follows is in clear though both sides may believe otherwise.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    C: EHLO client.example.net                    <- SC142
+    S: 250 mx.example.org
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    A handshake that failed, after which the client goes on in clear: another rule's. A gap between 220 and the command.
+    """
+    command = exchange.command
+    if command is None or exchange.encrypted or state.tls_agreed is None or state.previous is not state.tls_agreed:
+        return
+    if state.conversation.tls is None and not state.lossy and not command.outstanding:
+        yield command.at, f"{command.verb} in clear after STARTTLS was agreed"
+
+
+@rule(
+    id="SC143",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3207 §4.2",),
+    verbs=("STARTTLS",),
+)
+def starttls_inside_tls(exchange: Exchange) -> Iterator[Said]:
+    """STARTTLS while TLS is already on.
+
+    ## Why it matters
+    "A client MUST NOT attempt to start a TLS session if a TLS session is already active."
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: STARTTLS                                   <- SC143
+    S: 503 TLS is on
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    None.
+    """
+    if exchange.command is not None and exchange.encrypted:
+        yield exchange.command.at, "STARTTLS although TLS is on"
+
+
+@rule(
+    id="SC144",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 3207 §4.2",),
+)
+def no_hello_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
+    """A first command inside TLS that is not EHLO.
+
+    ## Why it matters
+    Both sides forget at STARTTLS what they learnt: extensions seen in clear may have been forged, and a client that
+    does not ask again relies on them.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    -- tls --
+    C: MAIL FROM:<a@example.net>                  <- SC144
+    S: 250 OK
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 go ahead
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    ```
+
+    ## Innocent look-alikes
+    QUIT right after the handshake (a check of the certificate), NOOP and RSET. TLS that could not be opened from its
+    first record on.
+    """
+    command, previous = exchange.command, state.previous
+    if command is None or not exchange.encrypted or previous is None or previous.command is None or state.lossy:
+        return
+    if previous.command.verb != "STARTTLS" or previous.encrypted or state.uncertain:
+        return
+    if command.verb not in HELLOS and command.verb not in ("QUIT", "NOOP", "RSET"):
+        yield command.at, f"the first command inside TLS is {command.verb}, not EHLO"

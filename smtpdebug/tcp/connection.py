@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import Final
 
@@ -11,6 +12,8 @@ from smtpdebug.model.packets import ACK, FIN, RST, SYN
 from smtpdebug.model.streams import (
     CLIENT,
     SERVER,
+    Chunk,
+    Gap,
     Limits,
     Location,
     Side,
@@ -64,6 +67,7 @@ class Connection:
         "lingers",
         "low",
         "plain",
+        "queue",
         "recent_bytes",
         "stream",
     )
@@ -83,6 +87,8 @@ class Connection:
         self.early_ack: tuple[int, int] | None = None
         """Number and time of a client's ACK captured before the SYN-ACK."""
         self.dropped_events = 0
+        self.queue: list[tuple[int, Chunk | Gap]] | None = None
+        """See ``Half.queue``, which is the same list."""
         self.recent_bytes = 0
 
     def half(self, side: Side) -> Half:
@@ -97,6 +103,7 @@ class Connection:
         flags, ts_ns = segment.flags, segment.ts_ns
         self.count += 1
         half.packets += 1
+        half.now = peer.now = self.count
         self.low.ripen(self.count, ts_ns, self.high.heard_ns)
         self.high.ripen(self.count, ts_ns, self.low.heard_ns)
         half.heard_ns = max(half.heard_ns, ts_ns)
@@ -107,6 +114,8 @@ class Connection:
             self.settle()
             return
         acked = self._acknowledged(half, peer, segment, at) if flags & ACK else -1
+        if peer.evidence and self.queue is None:
+            self.queue = half.queue = peer.queue = []
         if not flags & SYN:
             self._window(half, segment, at)
         if segment.length or not flags & (SYN | FIN):
@@ -123,11 +132,30 @@ class Connection:
                 waited = self.count - half.first_held_count
                 if waited >= START_PACKETS or half.fin >= 0 or self.closing_ns is not None:
                     half.start(None)
+            half.forget_evidence()
+        if self.queue is not None:
+            self.let_out()
         if self.closing_ns is None and low.fin_acked and high.fin_acked:
             self.closing_ns = max(low.heard_ns, high.heard_ns)
         stream = self.stream
         shaken = stream.established_ns is not None or stream.syn_ack_ns is None
         self.plain = shaken and self.closing_ns is None and low.calm() and high.calm()
+
+    def let_out(self, *, everything: bool = False) -> None:
+        """Give the queued events in the order of their packets, up to the oldest open question."""
+        queue = self.queue
+        if queue is None:
+            return
+        open_since = [half.evidence[0].count for half in (self.low, self.high) if half.evidence]
+        horizon = min(open_since, default=0)
+        queue.sort(key=_order)
+        if not open_since or everything:
+            self.low.out.extend(event for _, event in queue)
+            self.queue = self.low.queue = self.high.queue = None
+            return
+        ready = bisect_left(queue, horizon, key=_order)
+        self.low.out.extend(event for _, event in queue[:ready])
+        del queue[:ready]
 
     def uneasy(self) -> bool:
         """Time alone may bring something: a hole or an undecided start."""
@@ -231,7 +259,7 @@ class Connection:
             data, end = data[: half.fin - offset], half.fin
         if length == 1 and peer.zero_window and distance == 0:
             self.note("zero-window-probe", half.side, at, offset, 1)
-        self._place(half, Held(offset, end, data, at, acked))
+        self._place(half, Held(offset, end, data, at, acked, self.count))
 
     def _keep_alive(self, half: Half, peer: Half, at: Location) -> None:
         if peer.zero_window:
@@ -250,7 +278,7 @@ class Connection:
         if new.offset < half.next:
             if half.isn < 0 and not half.touched:
                 half.rewind(new.offset)
-                new = Held(half.next, half.next + new.end - new.offset, new.data, new.at, new.acked)
+                new = Held(half.next, half.next + new.end - new.offset, new.data, new.began, new.acked, new.order)
             else:
                 overlap = self._repeated(half, new)
                 if overlap is None:
@@ -258,26 +286,26 @@ class Connection:
                 new = overlap
         if new.offset > half.next:
             if half.quiet:
-                half.give_up(new.offset, new.at, "lost")
+                half.give_up(new.offset, new.began, "lost")
                 half.skip(new.offset)
-                half.deliver(new.data, new.end, new.at, new.at, new.acked)
+                half.deliver(new, new.began)
             else:
                 self._hold(half, new)
             return
         if not half.held:
             if half.acked > new.offset or half.fin >= 0:
                 self.stream.out_of_order[half.side] += half.acked > new.offset
-            half.deliver(new.data, new.end, new.at, new.at, new.acked)
+            half.deliver(new, new.began)
             return
         self.stream.out_of_order[half.side] += 1
         self._hold(half, new)
-        half.release(new.at)
+        half.release(new.began)
 
     def _repeated(self, half: Half, new: Held) -> Held | None:
         """A segment that begins before ``next``: count the copy, return what is new of it."""
         side, shared = half.side, min(new.end, half.next) - new.offset
         self.stream.retransmissions[side] += 1
-        self.note("retransmission", side, new.at, new.offset, shared)
+        self.note("retransmission", side, new.began, new.offset, shared)
         self._conflict(half, half.conflicts(new.offset, new.data), new)
         return new.cut(half.next, new.end) if new.end > half.next else None
 
@@ -285,13 +313,13 @@ class Connection:
         fresh, conflicts = half.hold(new)
         if not fresh:
             self.stream.retransmissions[half.side] += 1
-            self.note("retransmission", half.side, new.at, new.offset, new.end - new.offset)
+            self.note("retransmission", half.side, new.began, new.offset, new.end - new.offset)
         self._conflict(half, conflicts, new)
 
     def _conflict(self, half: Half, octets: int, new: Held) -> None:
         if octets:
             self.stream.conflicts[half.side] += octets
-            self.note("conflicting-overlap", half.side, new.at, new.offset, octets)
+            self.note("conflicting-overlap", half.side, new.began, new.offset, octets)
 
     # ---- window and end
 
@@ -321,10 +349,7 @@ class Connection:
             stream.fin_ns[side] = segment.ts_ns
             self.note("fin", side, at, offset)
         stream.closed_by = stream.closed_by or f"{_NAMES[side]}-fin"
-        if half.acked > offset:
-            half.fin_acked, half.acked = True, offset
-            half.evidence.clear()
-            half.ripe = min(half.ripe, offset)
+        half.clamp()
 
     def _rst(self, half: Half, peer: Half, segment: Segment, at: Location) -> None:
         stream, side = self.stream, half.side
@@ -405,6 +430,10 @@ class Connection:
         if segment.flags & ACK and peer.isn >= 0 and ahead(segment.ack, peer.isn) < 1:
             return False
         return half.base < 0 or abs(ahead(segment.seq, half.next_seq)) < NEAR
+
+
+def _order(item: tuple[int, Chunk | Gap]) -> int:
+    return item[0]
 
 
 def other(side: Side) -> Side:

@@ -32,12 +32,14 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     offset: int
     end: int
     data: bytes
-    at: Location
+    began: Location
     acked: int
+    order: int
+    """Packets of the connection when it came."""
 
     def cut(self, begin: int, end: int) -> Held:
         """The part from offset ``begin`` to ``end``."""
-        return Held(begin, end, self.data[begin - self.offset : end - self.offset], self.at, self.acked)
+        return Held(begin, end, self.data[begin - self.offset : end - self.offset], self.began, self.acked, self.order)
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -68,12 +70,14 @@ class Half:
         "missing",
         "next",
         "next_seq",
+        "now",
+        "order",
         "out",
         "packets",
+        "queue",
         "quiet",
         "recent",
         "ripe",
-        "ripe_at",
         "side",
         "started",
         "stream",
@@ -100,7 +104,13 @@ class Half:
         self.acked = -1
         """Highest offset that the peer acknowledged."""
         self.evidence: deque[Evidence] = deque()
-        self.ripe, self.ripe_at = -1, stream.opened
+        self.ripe: Evidence | None = None
+        """The latest whose grace is over."""
+        self.queue: list[tuple[int, Chunk | Gap]] | None = None
+        """Where events go, with the number of their packet, while it is open whether acknowledged data still comes:
+        what the other side says meanwhile must not overtake it."""
+        self.order = self.now = 0
+        """Of the latest event; of the latest packet."""
         self.fin = -1
         self.fin_acked = False
         self.zero_window = False
@@ -149,10 +159,10 @@ class Half:
     def _shift(self, by: int) -> None:
         if by:
             self.base = self.next_seq = (self.base + by) & MASK
-            self.held = [Held(h.offset - by, h.end - by, h.data, h.at, h.acked) for h in self.held]
+            self.held = [Held(h.offset - by, h.end - by, h.data, h.began, h.acked, h.order) for h in self.held]
             self.fin = self.fin - by if self.fin >= 0 else -1
             self.acked = self.acked - by if self.acked >= 0 else -1
-            self.ripe = self.ripe - by if self.ripe >= 0 else -1
+            self.ripe = None
             self.evidence = deque(Evidence(e.offset - by, e.count, e.at) for e in self.evidence)
 
     def skip(self, offset: int) -> None:
@@ -161,27 +171,48 @@ class Half:
 
     # ---- bytes
 
-    def deliver(self, data: bytes, end: int, began: Location, at: Location, acked: int) -> None:
-        """Give out what begins at ``next``; what the capture cut off is a gap."""
-        offset, have = self.next, len(data)
+    def deliver(self, item: Held, at: Location) -> None:
+        """Give out a segment that begins at ``next``; what the capture cut off is a gap.
+
+        Args:
+            item: the segment.
+            at: the packet that made it available in order.
+        """
+        data, offset = item.data, self.next
+        have = len(data)
         self.touched = True
         self.unique += have
         if have and not self.quiet:
-            self.out.append(Chunk(self.stream, self.side, offset, data, began, at, acked))
+            order = item.order if self.acked < item.end else min(item.order, self._when_acked(item.end))
+            self._emit(Chunk(self.stream, self.side, offset, data, item.began, at, item.acked), order)
             self.recent.append(data)
             if len(self.recent) >= 256:
                 self.trim()
-        self.next, self.next_seq = end, (self.base + end) & MASK
-        if offset + have < end:
-            self._gap(offset + have, end, began, "snaplen")
+        self.next, self.next_seq = item.end, (self.base + item.end) & MASK
+        if offset + have < item.end:
+            self._gap(offset + have, item.end, item.began, "snaplen", item.order)
 
-    def _gap(self, begin: int, end: int, at: Location, reason: str) -> None:
+    def _gap(self, begin: int, end: int, at: Location, reason: str, order: int) -> None:
         self.touched = True
         self.recent.clear()
         self.missing += end - begin
         self.next, self.next_seq = end, (self.base + end) & MASK
         if not self.quiet:
-            self.out.append(Gap(self.stream, self.side, begin, end - begin, at, reason))
+            self._emit(Gap(self.stream, self.side, begin, end - begin, at, reason), order)
+
+    def _emit(self, event: Chunk | Gap, order: int) -> None:
+        """Give an event, or keep it in its place among those of the other side, see ``queue``."""
+        if self.queue is None:
+            self.out.append(event)
+            return
+        self.order = max(self.order, order)
+        self.queue.append((self.order, event))
+
+    def _when_acked(self, offset: int) -> int:
+        for found in self.evidence:
+            if found.offset >= offset:
+                return found.count
+        return self.ripe.count if self.ripe is not None and self.ripe.offset >= offset else self.now
 
     def trim(self) -> None:
         """Forget what is older than the last ``RECENT`` octets."""
@@ -227,7 +258,7 @@ class Half:
         if cursor < new.end:
             pieces.append(new.cut(cursor, new.end))
         for piece in pieces:
-            if piece.at is new.at:
+            if piece.began is new.began:
                 fresh += piece.end - piece.offset
                 self.held_bytes += len(piece.data)
         held[first:last] = pieces
@@ -238,7 +269,7 @@ class Half:
         held, taken = self.held, 0
         while taken < len(held) and held[taken].offset == self.next:
             item = held[taken]
-            self.deliver(item.data, item.end, item.at, at or item.at, item.acked)
+            self.deliver(item, at or item.began)
             self.held_bytes -= len(item.data)
             taken += 1
         del held[:taken]
@@ -262,7 +293,8 @@ class Half:
                 end = limit
             if end > limit:
                 return
-            self._gap(self.next, end, at, reason)
+            order = self._when_acked(end)
+            self._gap(self.next, end, at, reason, min(order, self.held[0].order) if self.held else min(order, self.now))
             self.release(None)
 
     def ripen(self, count: int, ts_ns: int, heard_ns: int) -> None:
@@ -274,18 +306,22 @@ class Half:
             heard_ns: when the other side was last heard.
         """
         if not self.started:
-            if self.held and ts_ns - self.held[0].at.ts_ns > GRACE_NS:
+            if self.held and ts_ns - self.held[0].began.ts_ns > GRACE_NS:
                 self.start(None)
             return
         evidence = self.evidence
         while evidence and (count - evidence[0].count > GRACE_PACKETS or ts_ns - evidence[0].at.ts_ns > GRACE_NS):
-            found = evidence.popleft()
-            self.ripe, self.ripe_at = found.offset, found.at
-        if self.ripe > self.next:
-            self.give_up(self.ripe, self.ripe_at, "lost")
+            self._believe(evidence.popleft())
+        if self.ripe is not None and self.ripe.offset > self.next:
+            self._believe(self.ripe)
         held = self.held
-        if held and ts_ns - held[0].at.ts_ns > SILENT_NS and heard_ns < held[0].at.ts_ns:
-            self.give_up(held[0].offset, held[0].at, "lost")
+        if held and ts_ns - held[0].began.ts_ns > SILENT_NS and heard_ns < held[0].began.ts_ns:
+            self.give_up(held[0].offset, held[0].began, "lost")
+
+    def _believe(self, found: Evidence) -> None:
+        self.ripe = found
+        if found.offset > self.next:
+            self.give_up(found.offset, found.at, "lost")
 
     def acknowledge(self, offset: int, count: int, at: Location) -> None:
         """The peer has everything before ``offset``."""
@@ -301,14 +337,28 @@ class Half:
             else:
                 self.skip(offset)
 
+    def forget_evidence(self) -> None:
+        """Drop what has come after all, or was named missing."""
+        evidence = self.evidence
+        while evidence and evidence[0].offset <= self.next:
+            evidence.popleft()
+
+    def clamp(self) -> None:
+        """The FIN is known: an ACK beyond it acknowledges no more data."""
+        if self.acked > self.fin:
+            self.fin_acked, self.acked = True, self.fin
+        if self.ripe is not None:
+            self.ripe = Evidence(min(self.ripe.offset, self.fin), self.ripe.count, self.ripe.at)
+        self.evidence = deque(Evidence(min(e.offset, self.fin), e.count, e.at) for e in self.evidence)
+
     def flush(self, at: Location) -> None:
         """The stream ends: name every hole, give out everything."""
         if not self.started:
             self.start(None)
-        self.give_up(self.acked, at, "lost")
+        while self.evidence:
+            self._believe(self.evidence.popleft())
         while (end := self.hole_end()) >= 0:
             self.give_up(end, at, "closed")
-        self.evidence.clear()
         self.recent.clear()
 
     def hush(self) -> None:

@@ -73,6 +73,7 @@ class Table:
         stream = connection.stream
         for half in sorted((connection.low, connection.high), key=lambda half: half.side):
             half.flush(stream.last)
+        connection.let_out(everything=True)
         connection.sync()
         self._count(connection, 0, 0)
         self._out.append(StreamClosed(stream, reason))
@@ -160,6 +161,8 @@ class Table:
         connection.ignored = True
         connection.low.hush()
         connection.high.hush()
+        if connection.queue is not None:
+            connection.queue.clear()
         self.settle(connection)
 
     # ---- budgets
@@ -186,7 +189,7 @@ class Table:
         if not half.started:
             half.start(None)
         if half.held:
-            half.give_up(half.held[0].offset, half.held[-1].at, "limit")
+            half.give_up(half.held[0].offset, half.held[-1].began, "limit")
 
     def _hit(self, limit: str) -> None:
         self.limits_hit[limit] = self.limits_hit.get(limit, 0) + 1

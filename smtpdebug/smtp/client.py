@@ -24,6 +24,7 @@ from smtpdebug.model.smtp import (
     TimelineItem,
 )
 from smtpdebug.model.streams import CLIENT, Chunk, Gap, Limits, Location
+from smtpdebug.smtp.bdat import ChunkReader
 from smtpdebug.smtp.grammar import (
     FOOT,
     TLS_HELLO,
@@ -33,9 +34,11 @@ from smtpdebug.smtp.grammar import (
     command_parts,
     line_oddities,
 )
-from smtpdebug.smtp.maildata import Body, DataReader
+from smtpdebug.smtp.maildata import Candidate, DataReader
 from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.proxy import preface_length, read_preface
+from smtpdebug.smtp.retake import Retake
+from smtpdebug.smtp.starttls import find_hello
 
 PREFACE, LINES, MAIL, CHUNK, WAIT, HELLO, TLS = range(7)
 """What the next bytes are: perhaps a PROXY preface; command lines; mail data; octets of a BDAT chunk; unknown until a
@@ -43,14 +46,13 @@ reply comes; a ClientHello, STARTTLS being agreed; TLS."""
 
 HOLD_BYTES: Final = 256 << 10
 """Octets that wait for a reply; beyond, what they are is decided by their looks."""
-_PLAIN_AFTER_220: Final = 4096
 _GATES: Final = {"DATA": "DATA", "AUTH": "AUTH", "X-EXPS": "AUTH", "STARTTLS": "STARTTLS"}
 _RESTARTS: Final = frozenset(("MAIL", "RSET", "EHLO", "HELO", "LHLO", "DATA", "XCLIENT"))
 
 
 def cut(chunk: Chunk, pos: int) -> Chunk:
     """The rest of a chunk from ``pos`` on."""
-    if not pos:
+    if pos <= 0:
         return chunk
     return Chunk(
         chunk.stream,
@@ -75,9 +77,9 @@ class ClientLexer:
     """
 
     __slots__ = (
-        "_auth", "_began", "_chunk_body", "_chunk_entry", "_chunk_last", "_chunk_left", "_gate", "_held", "_held_acked",
-        "_held_length", "_held_offset", "_known_220", "_limits", "_lmtp", "_pairing", "_timeline", "_whole",
-        "fed", "lost", "mode", "proxy", "queue", "queued", "reader", "tls_items", "tls_mode", "tls_offset",
+        "_auth", "_bdat", "_began", "_gate", "_held", "_held_acked", "_held_length", "_held_offset", "_known_220",
+        "_limits", "_pairing", "_timeline", "fed", "lmtp", "lost", "mode", "proxy", "queue", "queued", "reader",
+        "retake", "tls_items", "tls_mode", "tls_offset",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +88,7 @@ class ClientLexer:
         self._limits = limits
         self._pairing = pairing
         self._timeline = timeline
-        self._lmtp = lmtp
+        self.lmtp = lmtp
         self.lost = lost
         self.mode = LINES if lost else PREFACE
         self.fed = 0
@@ -105,18 +107,15 @@ class ClientLexer:
         self._held_offset = 0
         self._held_acked = -1
         self._began: Location | None = None
-        self._chunk_left = 0
-        self._chunk_last = False
-        self._chunk_body: Body | None = None
-        self._chunk_entry: Pending | None = None
-        self._whole: Body | None = None
+        self._bdat = ChunkReader(limits)
+        self.retake: Retake | None = None
 
     # -- bytes in
 
     def feed(self, chunk: Chunk) -> None:
         """Take the next bytes."""
         self.fed = chunk.offset + len(chunk.data)
-        if self.mode == LINES and not self._held_length and not self.queue and not self.lost:
+        if self.mode == LINES and not (self._held_length or self.queue or self.lost or self.retake):
             # The usual case: one whole line.
             data = chunk.data
             end = len(data) - 2
@@ -145,6 +144,8 @@ class ClientLexer:
 
     def _process(self, chunk: Chunk) -> None:
         pos, size = 0, len(chunk.data)
+        if self.retake is not None and not self.retake.keep(chunk):
+            self.let_go()
         while pos < size:
             mode = self.mode
             if mode == LINES:
@@ -294,7 +295,9 @@ class ClientLexer:
         elif verb == "BDAT":
             self._begin_chunk(entry, argument, at, end, encrypted)
         elif verb in _RESTARTS:
-            self._whole = None
+            self._bdat.restart()
+            if verb == "LHLO":
+                self.lmtp = self._pairing.envelopes.lmtp = True
         if len(self._timeline) < 4 * self._limits.exchanges:
             self._timeline.append(command)
         self._pairing.add(entry)
@@ -346,17 +349,16 @@ class ClientLexer:
 
     def _look_for_hello(self, *, final: bool = False) -> None:
         """STARTTLS is agreed: find the first byte of TLS in what waits; what comes before it was put in."""
-        queue = self.queue
-        looks = b"".join(chunk.data for chunk in queue)
-        if not looks:
+        queue, agreed = self.queue, self._known_220
+        assert agreed is not None
+        start = find_hello(queue, agreed, final=final)
+        if start is None:
             return
-        match = TLS_HELLO.search(looks) or TLS_RECORD.match(looks)
-        if match is None:
-            if final or len(looks) > _PLAIN_AFTER_220 or self._goes_on_in_clear():
-                self.mode = LINES
+        if start < 0:
+            self.mode = LINES
             return
-        start = match.start()
         if start:
+            looks = b"".join(chunk.data for chunk in queue)
             self._timeline.append(Injected(side=CLIENT, data=looks[:start], at=queue[0].began))
         self._begin_tls(queue[0].offset + start)
         while queue:
@@ -366,17 +368,6 @@ class ClientLexer:
             if start < length:
                 self.tls_items.append(cut(chunk, start))
             start = max(0, start - length)
-
-    def _goes_on_in_clear(self) -> bool:
-        """Whether the client sent a whole command line when it had the 220 already."""
-        known = self._known_220
-        assert known is not None
-        for chunk in self.queue:
-            knew = chunk.acked >= known.end if chunk.acked >= 0 else chunk.began.ts_ns > known.at.ts_ns
-            line, newline, _ = chunk.data.partition(b"\n")
-            if knew and newline and command_parts(line.rstrip(b"\r"))[0] in VERBS:
-                return True
-        return False
 
     def _begin_tls(self, offset: int) -> None:
         self.tls_mode = "starttls" if self._gate == "STARTTLS" else "implicit"
@@ -390,15 +381,6 @@ class ClientLexer:
             self._timeline.append(Injected(side=CLIENT, data=waits, at=self.queue[0].began))
         self.queue.clear()
         self.queued = 0
-
-    def wants_guess(self, gap: Gap) -> bool:
-        """Whether the bytes that wait were sent by a client that had what ``gap`` took from us."""
-        if self.mode != WAIT or not self.queue:
-            return False
-        last = self.queue[-1]
-        if last.acked >= 0:
-            return last.acked >= gap.offset + gap.length
-        return last.began.ts_ns > gap.at.ts_ns
 
     # -- mail data
 
@@ -421,12 +403,42 @@ class ClientLexer:
         if reader is None:
             reader = self.reader = DataReader(self._limits, chunk.began, chunk.offset + pos, chunk.encrypted)
         pos = reader.feed(chunk, pos)
+        if reader.window is not None:
+            self.let_go()
+            self.retake = Retake(reader, self._pairing, self._timeline)
+            reader.window = None
         if reader.done:
-            self._end_mail(reader, chunk.at, chunk.acked)
+            self._end_mail(reader.data, chunk.at, chunk.acked)
         return pos
 
-    def _end_mail(self, reader: DataReader, at: Location, acked: int) -> None:
-        data = reader.data
+    def let_go(self) -> None:
+        """No second thoughts about the end of the mail data any more."""
+        if self.retake is not None:
+            self.retake.let_go()
+            self.retake = None
+
+    def read_again(self, candidate: Candidate) -> None:
+        """The server took a look-alike for the end of the mail data: so do we, and read on from there."""
+        retake, self.retake = self.retake, None
+        assert retake is not None
+        retake.set_back()
+        rest = retake.rest(candidate.after)
+        later = [cut(chunk, retake.read_to - chunk.offset) for chunk in self.queue]
+        self.queue = deque(chunk for chunk in (*rest, *later) if chunk.data)
+        self.queued = sum(len(chunk.data) for chunk in self.queue)
+        self._drop_held()
+        self._auth, self._gate = False, ""
+        self._bdat = ChunkReader(self._limits)
+        body = candidate.body
+        body.data.ended = True
+        body.data.at = candidate.at
+        body.data.end = candidate.after
+        body.data.wire_bytes = candidate.after - body.data.offset
+        body.finish()
+        self._end_mail(body.data, candidate.at, -1)
+        self.run()
+
+    def _end_mail(self, data: MailData, at: Location, acked: int) -> None:
         self.reader = None
         self.mode = LINES
         oddities = AFTER_GAP if data.missing else 0
@@ -436,14 +448,14 @@ class ClientLexer:
         )
         self._timeline.append(data)
         exchange = Exchange(command, None, None, data.encrypted, data)
-        self._pairing.add(Pending(exchange, data.offset, fans_out=self._lmtp))
+        self._pairing.add(Pending(exchange, data.offset, fans_out=self.lmtp))
 
     def end_mail_here(self, end: int, at: Location) -> None:
         """The server's reply shows that the data ended, although the end itself is lost in a gap."""
         reader = self.reader
         assert reader is not None
         reader.close(end)
-        self._end_mail(reader, reader.data.at, -1)
+        self._end_mail(reader.data, reader.data.at, -1)
 
     # -- BDAT (RFC 3030)
 
@@ -451,56 +463,19 @@ class ClientLexer:
         size = chunk_size(argument)
         if size is None:
             return
-        length, last = size
-        data = MailData(
-            began=at, at=at, encrypted=encrypted, offset=end, end=end + length, chunks=[length], odd_ends=[]
-        )
-        self._chunk_body = Body(self._limits, data)
-        if self._whole is None:
-            whole = MailData(began=at, at=at, encrypted=encrypted, offset=end, chunks=[], odd_ends=[])
-            self._whole = Body(self._limits, whole)
-        self._whole.data.chunks.append(length)
-        entry.exchange.data = data
-        entry.whole = self._whole.data
-        entry.fans_out = self._lmtp and last
-        self._chunk_entry, self._chunk_left, self._chunk_last = entry, length, last
-        if length:
-            entry.done = False
+        entry.fans_out = self.lmtp and size[1]
+        if self._bdat.begin(entry, size[0], size[1], at, end, encrypted):
             self.mode = CHUNK
-        else:
-            self._end_chunk()
 
     def _octets(self, chunk: Chunk, pos: int) -> int:
-        body, whole = self._chunk_body, self._whole
-        assert body is not None
-        part = chunk.data[pos : pos + self._chunk_left] if pos or self._chunk_left < len(chunk.data) else chunk.data
-        body.octets(part)
-        body.data.at = chunk.at
-        if whole is not None:
-            whole.octets(part)
-            whole.data.at = chunk.at
-        self._chunk_left -= len(part)
-        if not self._chunk_left:
-            self._end_chunk()
-        return pos + len(part)
+        pos, data = self._bdat.feed(chunk, pos)
+        if data is not None:
+            self._end_chunk(data)
+        return pos
 
-    def _end_chunk(self) -> None:
-        entry, body, whole = self._chunk_entry, self._chunk_body, self._whole
-        assert entry is not None
-        assert body is not None
-        entry.done = True
-        body.data.ended = self._chunk_last
-        body.finish()
-        if whole is not None:
-            whole.data.ended = self._chunk_last
-            whole.data.end = body.data.end
-            whole.finish()
-            if self._chunk_last:
-                self._whole = None
-        if body.data.bytes or body.data.missing:
-            self._timeline.append(body.data)
+    def _end_chunk(self, data: MailData) -> None:
+        self._timeline.append(data)
         self.mode = LINES
-        self._chunk_entry = self._chunk_body = None
 
     # -- losses and the end
 
@@ -519,25 +494,15 @@ class ClientLexer:
                 self.reader = DataReader(self._limits, gap.at, gap.offset, gap.encrypted)
             self.reader.gap(gap.length, self.fed)
         elif self.mode == CHUNK:
-            self._gap_in_chunk(gap)
+            behind, data = self._bdat.gap(gap.length)
+            if data is not None:
+                self._end_chunk(data)
+                self.lost = behind > 0
         else:
             self._cut_line(gap.encrypted)
             self.lost = True
             if self.mode != HELLO:
                 self.mode = LINES
-
-    def _gap_in_chunk(self, gap: Gap) -> None:
-        body = self._chunk_body
-        assert body is not None
-        inside = min(gap.length, self._chunk_left)
-        for each in (body, self._whole):
-            if each is not None:
-                each.data.missing += inside
-        self._chunk_left -= inside
-        if not self._chunk_left:
-            self._end_chunk()
-            if gap.length > inside:
-                self.lost = True
 
     def _cut_line(self, encrypted: bool) -> None:
         """A line without end is a command where its verb is whole."""
@@ -569,8 +534,7 @@ class ClientLexer:
                 current.data = self.reader.data
             self.reader = None
         elif self.mode == CHUNK:
-            self._chunk_last = False
-            self._end_chunk()
+            self._end_chunk(self._bdat.end(cut=True))
         elif self.mode in (LINES, PREFACE):
             self.mode = LINES
             self._close_line(encrypted)

@@ -7,6 +7,8 @@ import re
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from smtpdebug.model.smtp import (
     BARE_CR,
     BARE_LF,
@@ -129,7 +131,19 @@ class DataReader:
     an end becomes an ``OddEnd`` and a candidate. Whole lines are taken in; the last, unfinished one waits in ``held``.
     """
 
-    __slots__ = ("_context", "_crlf", "_end", "_length", "_mid_line", "body", "candidates", "data", "done", "held")
+    __slots__ = (
+        "_context",
+        "_crlf",
+        "_end",
+        "_length",
+        "_mid_line",
+        "body",
+        "candidates",
+        "data",
+        "done",
+        "held",
+        "window",
+    )
 
     def __init__(self, limits: Limits, began: Location, offset: int, encrypted: bool) -> None:
         self.data = MailData(began=began, at=began, encrypted=encrypted, offset=offset, chunks=[], odd_ends=[])
@@ -137,6 +151,8 @@ class DataReader:
         self.held = b""
         self.done = False
         self.candidates: list[Candidate] = []
+        self.window: Chunk | None = None
+        """The bytes in which the first candidate was found, held ones included."""
         self._crlf = True
         self._mid_line = False
         self._length = 0
@@ -150,6 +166,7 @@ class DataReader:
         held = self.held
         window = held + chunk.data[pos:] if pos or held else chunk.data
         base = chunk.offset + pos - len(held)
+        known = len(self.candidates)
         if self._crlf and not self._mid_line and window[:3] == b".\r\n":
             found, length = 0, 3
         else:
@@ -163,6 +180,8 @@ class DataReader:
             data.wire_bytes = base + length - data.offset
             data.end = base + length
             self._finish()
+            if self.candidates and not known:
+                self.window = replace(chunk, offset=base, data=window)
             return base + length - chunk.offset
         cut = window.rfind(b"\n") + 1
         if len(window) - cut > _PARTIAL:
@@ -175,6 +194,8 @@ class DataReader:
         else:
             self.held = window
         self._end = base + len(window)
+        if self.candidates and not known:
+            self.window = replace(chunk, offset=base, data=window)
         return len(chunk.data)
 
     def gap(self, length: int, end: int) -> None:

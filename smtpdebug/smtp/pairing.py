@@ -55,7 +55,7 @@ class Pairing:
 
     __slots__ = (
         "_commands", "_limits", "_previous", "_recent", "_resync", "_timeline", "_verdict",
-        "completed", "envelopes", "exchanges", "log", "pending", "replies", "tls_agreed", "truncated",
+        "completed", "envelopes", "exchanges", "log", "orphan", "pending", "replies", "tls_agreed", "truncated",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Pairing:
         self._resync: Gap | None = None
         self.tls_agreed: Reply | None = None
         """The 220 to STARTTLS."""
+        self.orphan: Callable[[Reply], bool] | None = None
+        """Asked before a reply is put down as answering nothing; true where it set everything back."""
         self.log: list[Reply] | None = None
         """While set: every reply that :meth:`run` used up, to be able to start over (see parser)."""
 
@@ -111,6 +113,8 @@ class Pairing:
             if not pending:
                 if not self._is_alone(reply, fed, in_data):
                     return False
+                if self._has_second_thoughts(reply):
+                    return True
                 replies.popleft()
                 self.alone(reply)
                 continue
@@ -118,6 +122,8 @@ class Pairing:
                 return True
             head = pending[0]
             if not self._may_answer(reply, head):
+                if self._has_second_thoughts(reply):
+                    return True
                 replies.popleft()
                 self.alone(reply)
                 continue
@@ -129,6 +135,9 @@ class Pairing:
                 self._verdict(head.gate, reply)
                 return True
         return False
+
+    def _has_second_thoughts(self, reply: Reply) -> bool:
+        return self.orphan is not None and self.orphan(reply)
 
     def _is_alone(self, reply: Reply, fed: int, in_data: bool) -> bool:
         """Whether a reply that finds no command waiting will never find one."""
@@ -298,6 +307,8 @@ class Pairing:
                     self._verdict(head.gate, reply)
                     return
                 continue
+            if self._has_second_thoughts(self.replies[0]):
+                return
             self.alone(self.replies.popleft())
 
     def injected_replies(self) -> list[Injected]:

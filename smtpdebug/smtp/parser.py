@@ -12,7 +12,7 @@ from smtpdebug.model.smtp import (
     TlsStarted,
 )
 from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Gap, Limits, Location
-from smtpdebug.smtp.client import HELLO, MAIL, TLS, WAIT, ClientLexer
+from smtpdebug.smtp.client import MAIL, TLS, ClientLexer
 from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.replies import ReplyLexer
 
@@ -49,16 +49,16 @@ class ConversationParser:
         self._established = established
         self._joined_late = joined_late
         self._greeted = False
-        self._closed = False
+        self._closed = self._closing = False
         self._server_tls: list[Chunk | Gap] = []
         self._plain_over = implicit_tls
         self._encrypted = implicit_tls
-        self._lmtp = lmtp
         self.timeline: list[TimelineItem] = []
         self.completed: list[Exchange] = []
         self.tls: TlsStarted | None = None
         self._pairing = Pairing(self._limits, self.timeline, self._verdict, lmtp=lmtp)
         self._pairing.completed = self.completed
+        self._pairing.orphan = self._orphan
         self._client = ClientLexer(self._limits, self._pairing, self.timeline, lmtp=lmtp, lost=joined_late)
         self._server = ReplyLexer(self._limits.line_bytes, after_gap=joined_late)
         self.exchanges = self._pairing.exchanges
@@ -69,7 +69,7 @@ class ConversationParser:
     @property
     def protocol(self) -> str:
         """``smtp`` or ``lmtp``."""
-        return "lmtp" if self._lmtp else "smtp"
+        return "lmtp" if self._client.lmtp else "smtp"
 
     @property
     def proxy(self) -> ProxyPreface | None:
@@ -134,9 +134,24 @@ class ConversationParser:
             if opened:
                 client.run()
                 continue
-            if client.mode == MAIL and pairing.replies and self._end_in_gap():
+            if client.mode == MAIL and pairing.replies and (self._end_in_gap() or self._orphan(pairing.replies[0])):
                 continue
+            if client.retake is not None and client.retake.clear():
+                client.let_go()
             return
+
+    def _orphan(self, reply: Reply) -> bool:
+        """A reply without a command: read the end of the mail data as the server did, if that explains it."""
+        client = self._client
+        if client.retake is None or (self._pairing.pending and client.mode == MAIL):
+            return False
+        if client.mode == MAIL and reply.acked < 0 and not self._closing:
+            return False
+        candidate = client.retake.choose(reply, client.fed, in_data=client.mode == MAIL)
+        if candidate is None:
+            return False
+        client.read_again(candidate)
+        return True
 
     def _end_in_gap(self) -> bool:
         """A reply in the midst of mail data with a gap in it: the end of the data was in the gap."""
@@ -197,7 +212,7 @@ class ConversationParser:
         if pairing.tls_agreed is not None or (self.tls is not None and self.tls.mode == "starttls"):
             pairing.skip(len(pairing.pending))
         proxy = self._client.proxy
-        self._client = ClientLexer(self._limits, pairing, self.timeline, lmtp=self._lmtp, lost=False)
+        self._client = ClientLexer(self._limits, pairing, self.timeline, lmtp=self._client.lmtp, lost=False)
         self._client.proxy = proxy
         self._server = ReplyLexer(self._limits.line_bytes)
 
@@ -231,17 +246,18 @@ class ConversationParser:
         if self._closed:
             return
         client, pairing, server = self._client, self._pairing, self._server
+        self._closing = True
         server.close(self._encrypted)
         if server.found:
             pairing.replies.extend(server.found)
             server.found = []
         for _ in range(self._limits.exchanges):
             self._pump()
-            waiting = len(pairing.pending), client.queued
+            waiting = len(pairing.pending), len(pairing.replies), client.queued
             client.guess()
             client.run()
             self._pump()
-            if client.mode not in (WAIT, HELLO) or (len(pairing.pending), client.queued) == waiting:
+            if waiting == (len(pairing.pending), len(pairing.replies), client.queued):
                 break
         if self.tls is None and not self._encrypted and (client.tls_offset >= 0 or server.tls_offset >= 0):
             self._tls_seen(final=True)
@@ -249,3 +265,4 @@ class ConversationParser:
         self._closed = True
         client.close(at, self._encrypted)
         pairing.finish()
+        client.let_go()

@@ -230,7 +230,7 @@ def json_schema() -> dict[str, Any]:
     schema = msgspec.json.schema(ConversationRecord)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://example.org/smtpdebug/record.schema.json",
+        "$id": "urn:smtpdebug:record:1",
         "title": "smtpdebug conversation record, version 1",
         **schema,
     }

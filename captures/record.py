@@ -47,7 +47,8 @@ def expectation(chosen: Case, bench: Bench) -> str:
         conversations = [[]]
     if not conversations:
         raise RuntimeError(f"{chosen.name}: the client's log shows no conversation")
-    lines = [f"why = {toml(chosen.why)}", f"recorded = {toml(chosen.how)}", f"clean = {toml(chosen.clean)}"]
+    lines = [f"why = {toml(chosen.why)}", f"recorded = {toml(chosen.how)}", f"witness = {toml(chosen.witness)}"]
+    lines.append(f"clean = {toml(chosen.clean)}")
     lines += [f"{name} = {toml(value)}" for name, value in bench.facts.items()]
     lines += ["", "# Verb and reply code of each exchange, as client.log has them; code 0: no reply came."]
     for exchanges in conversations:

@@ -66,10 +66,10 @@ class RuleSet:
         return self._severity[rule_id]
 
     def judge(self, conversation: Conversation) -> list[Finding]:
-        """All findings of a finished conversation, by place; also remembers its server."""
-        judge = Judge(self, conversation)
-        findings = judge.close()
-        findings.sort(key=_place)
+        """All findings of a finished conversation, by place; remembers its server and changes nothing else."""
+        findings = Judge(self, conversation).close()
+        if len(findings) > 1:
+            findings.sort(key=_place)
         return findings
 
     def judge_exchange(self, state: State, exchange: Exchange) -> list[Finding]:

@@ -151,7 +151,7 @@ def load() -> None:
     if _loaded:
         return
     package: Any = importlib.import_module("smtpdebug.rules")
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != "verdicts"):
         importlib.import_module(f"smtpdebug.rules.{module}")
     _loaded = True
 

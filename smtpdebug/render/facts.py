@@ -60,10 +60,13 @@ def proxy(item: ProxyPreface) -> str:
     return f"PROXY preface, version {item.version}: {printable(item.source)} to {printable(item.destination or '?')}"
 
 
-def alert(item: Alert) -> str:
-    """A TLS alert."""
-    where = "" if item.phase == "handshake" else ", after the handshake"
-    return f"TLS alert from the {_SIDE[item.sender]}: {item.level} {item.description}{where}"
+def alert(item: Alert) -> str | None:
+    """A TLS alert; ``None`` for the ones that every orderly end has."""
+    late = item.phase != "handshake"
+    if late and (item.description == "close_notify" or (item.encrypted and item.level == "unknown")):
+        return None
+    what = "encrypted" if item.level == "unknown" else f"{item.level} {item.description}"
+    return f"TLS alert from the {_SIDE[item.sender]}: {what}{', after the handshake' if late else ''}"
 
 
 def tls_agreed(facts: TlsFacts) -> str:
@@ -83,17 +86,17 @@ def tls_agreed(facts: TlsFacts) -> str:
     return ", ".join(parts)
 
 
-def tls_opened(facts: TlsFacts) -> str:
-    """Decrypted by what, or why it stays closed and what to do."""
+def tls_opened(facts: TlsFacts) -> list[str]:
+    """Decrypted by what; or why it stays closed, and what to do."""
     if facts.decrypted:
         by = f" by {facts.decryptor}" if facts.decryptor else ""
-        return f"decrypted{by} with {_secret(facts.secret)}"
+        return [f"decrypted{by} with {_secret(facts.secret)}"]
     said = printable(facts.reason_text or facts.reason or "no key given")
     volume = ""
     if any(facts.application_bytes):
         volume = "; {:,} bytes from the client, {:,} from the server".format(*facts.application_bytes)
-    advice = f". {printable(facts.advice)}" if facts.advice else ""
-    return f"stays closed: {said.rstrip('.')}{volume}{advice}"
+    closed = f"stays closed: {said.rstrip('.')}{volume}"
+    return [closed, f"to open it: {printable(facts.advice)}"] if facts.advice else [closed]
 
 
 def _secret(secret: str | None) -> str:
@@ -130,9 +133,11 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
 
 
 def _reset(who: str, conversation: Conversation) -> str | None:
-    if conversation.outcome == "completed":
-        return None
-    if conversation.stream.syn_ack_ns is None and conversation.outcome == "refused":
+    stream = conversation.stream
+    after_fin = any(fin is not None for fin in stream.fin_ns) and conversation.outcome != "reset"
+    if conversation.outcome == "completed" or after_fin:
+        return None  # the last words of a connection that was over
+    if stream.syn_ack_ns is None and conversation.outcome == "refused":
         return f"connection refused by the {who} (RST)"
     return f"connection reset by the {who} (RST)"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Final, Literal, TextIO, TypeAlias
 
@@ -13,7 +14,7 @@ from smtpdebug.render.clock import delta, rfc3339
 from smtpdebug.render.escape import printable, width
 from smtpdebug.render.interleave import Interleaver
 from smtpdebug.render.redact import Redactor
-from smtpdebug.render.transcript import FINDING, Line, Options, Transcript
+from smtpdebug.render.transcript import ALARM, FACT, FINDING, Line, Options, Transcript
 
 Clock: TypeAlias = Literal["delta", "relative", "absolute"]
 
@@ -122,34 +123,38 @@ class Text:
         if line.mark == FINDING:
             return self._finding(line, frames)
         when = self._when(line.at, start, last_ns) if line.timed else ""
-        mark = line.mark + ("~" if line.encrypted else " ")
-        left = f"{when:>{self._clock_width}}  {mark} "
+        left = f"{when:>{self._clock_width}}  {line.mark}{'~' if line.encrypted else ' '} "
         frame = f"{frames}#{line.at.frame}" if line.timed else ""
-        room = self._columns - len(left) - len(frame) - 2
-        text = self._paint(line.mark, line.text)
-        if not frame:
-            return left + text
-        return f"{left}{text}{' ' * max(room - width(line.text), 0)}  {self._paint('quiet', frame)}"
+        # What was said is one line, however long; what is said about it may be broken.
+        wrap = line.mark in (FACT, ALARM)
+        return self._row(left, line.text, frame, line.mark, wrap=wrap)
 
     def _finding(self, line: Line, frames: str) -> str:
         finding = line.finding
         assert finding is not None
-        left = f"{'':{self._clock_width}}  ^  "
         right = self._references.get(finding.rule, "")
         if line.timed:
             right = f"{right} {frames}#{line.at.frame}".strip()
         style = _SEVERITY_STYLES[finding.severity.value]
-        room = self._columns - len(left) - len(right) - 2
-        pad = " " * max(room - width(line.text), 0)
-        return f"{left}{self._paint(style, line.text)}{pad}  {self._paint('quiet', right)}".rstrip()
+        return self._row(f"{'':{self._clock_width}}  ^  ", line.text, right, style, wrap=True)
+
+    def _row(self, left: str, text: str, right: str, style: str, *, wrap: bool) -> str:
+        """``left`` and ``text`` at the left, ``right`` at the right edge of the first line."""
+        room = self._columns - len(left) - (len(right) + 2 if right else 0)
+        parts = textwrap.wrap(text, max(room, 30), break_long_words=False, break_on_hyphens=False) if wrap else [text]
+        first, rest = (parts[0], parts[1:]) if parts else ("", [])
+        row = left + self._paint(style, first)
+        if right:
+            row += " " * max(room - width(first), 0) + "  " + self._paint("quiet", right)
+        return "\n".join([row, *(" " * len(left) + self._paint(style, part) for part in rest)])
 
     def _diagnoses(self, conversation: Conversation, redactor: Redactor) -> list[str]:
         lines = []
         for diagnosis in conversation.diagnoses:
-            what = f"=> {diagnosis.id} {diagnosis.name}: {redactor.text(diagnosis.says)}"
-            lines.append("   " + self._paint("title", printable(what)))
+            what = printable(f"{diagnosis.id} {diagnosis.name}: {redactor.text(diagnosis.says)}")
+            lines.append(self._row("   => ", what, "", "title", wrap=True))
             if diagnosis.advice:
-                lines.append("      " + printable(redactor.text(diagnosis.advice)))
+                lines.append(self._row("      ", printable(redactor.text(diagnosis.advice)), "", "", wrap=True))
         return lines
 
     def _header(self, conversation: Conversation) -> str:
@@ -186,7 +191,8 @@ class Text:
         return [(start, first), *body]
 
     def _tag_line(self, conversation: Conversation, text: str) -> str:
-        return f"{self._paint('quiet', _tag(conversation))} {text}"
+        tag = self._paint("quiet", _tag(conversation))
+        return "\n".join(f"{tag} {line}" for line in text.split("\n"))
 
     def _finish_live(self, conversation: Conversation) -> None:
         transcript, _ = self._live.pop(conversation.id)
@@ -197,7 +203,8 @@ class Text:
         for text in self._diagnoses(conversation, transcript.redactor):
             self._write(self._tag_line(conversation, text))
         if conversation.tls is not None:
-            self._write(self._tag_line(conversation, self._paint("*", facts.tls_opened(conversation.tls))))
+            for said in facts.tls_opened(conversation.tls):
+                self._write(self._tag_line(conversation, self._paint("*", said)))
         self._write(self._paint("title", f"{_tag(conversation)} {conversation.outcome}"))
         self._out.flush()
 
@@ -215,7 +222,7 @@ class Text:
         return delta(at.ts_ns - last_ns)
 
     def _paint(self, style: str, text: str) -> str:
-        if not self._color or not text:
+        if not self._color or not text or not style:
             return text
         return f"\x1b[{_STYLES.get(style, style)}m{text}\x1b[0m"
 

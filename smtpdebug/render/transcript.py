@@ -21,7 +21,6 @@ from smtpdebug.model.smtp import (
     TlsStarted,
 )
 from smtpdebug.model.streams import CLIENT, SERVER, Gap, Location, TcpEvent
-from smtpdebug.model.tls import Alert
 from smtpdebug.render import facts
 from smtpdebug.render.escape import from_wire, mail_line, printable
 from smtpdebug.render.redact import Redactor
@@ -71,7 +70,7 @@ class Transcript:
         """The whole conversation, findings under the lines they are about."""
         conversation = self._conversation
         said = [line for item in conversation.timeline for line in self.item(item)]
-        said = _merged(said, [Line(FACT, facts.alert(alert), alert.at) for alert in _alerts(conversation)])
+        said = _merged(said, list(_alerts(conversation)))
         last = facts.ending(conversation)
         if last is not None:
             said.append(Line(FACT, last, conversation.stream.last))
@@ -86,7 +85,7 @@ class Transcript:
         elif isinstance(item, MailData):
             lines = self._mail_data(item)
         else:
-            lines = [Line(mark, text, item.at) for mark, text in self._fact(item)]
+            lines = [Line(mark, text, item.at, n == 0) for n, (mark, text) in enumerate(self._fact(item))]
         if lines:
             self._last_ns = lines[-1].at.ts_ns
         return lines
@@ -155,11 +154,15 @@ class Transcript:
             return
         yield FACT, facts.tls_agreed(tls)
         if self._conversation.finished or tls.decrypted:
-            yield FACT, facts.tls_opened(tls)
+            for said in facts.tls_opened(tls):
+                yield FACT, said
 
 
-def _alerts(conversation: Conversation) -> list[Alert]:
-    return [] if conversation.tls is None else conversation.tls.alerts
+def _alerts(conversation: Conversation) -> Iterator[Line]:
+    for alert in conversation.tls.alerts if conversation.tls is not None else ():
+        said = facts.alert(alert)
+        if said is not None:
+            yield Line(FACT, said, alert.at)
 
 
 def _folded(data: MailData, headers_shown: int, options: Options) -> str:

@@ -33,6 +33,7 @@ At = Callable[[int, float], Location]
 
 def shown(*conversations: Conversation, options: Options | None = None, **how: Any) -> str:
     out = io.StringIO()
+    how.setdefault("columns", WIDE)
     sink = Text(out, options or Options(), **how)
     for conversation in conversations:
         sink.conversation(conversation)
@@ -43,6 +44,10 @@ def shown(*conversations: Conversation, options: Options | None = None, **how: A
 def body(text: str) -> list[str]:
     """The lines under the two header lines, blanks squeezed."""
     return [re.sub(r" {2,}", "  ", line.strip()) for line in text.splitlines()[2:]]
+
+
+WIDE = 200
+"""Columns; no line of these tests is broken there."""
 
 
 @pytest.fixture
@@ -69,7 +74,7 @@ def test_the_picture_of_the_design(plain: Conversation, at: At) -> None:
     +1.0 ms  S  354 go ahead                                                  #8
              ^  SR103 354 is not listed as a reply to MAIL        RFC 5321 4.3.2
 """
-    assert shown(plain, references={"SR103": "RFC 5321 4.3.2"}) == expected
+    assert shown(plain, references={"SR103": "RFC 5321 4.3.2"}, columns=80) == expected
 
 
 def test_clocks(plain: Conversation) -> None:
@@ -225,8 +230,8 @@ def test_tls_says_what_was_agreed_and_why_it_stays_closed(talk: Talk, at: At) ->
     )  # fmt: skip
     assert body(shown(conversation))[3:] == [
         "+7.0 ms  *  STARTTLS, TLS 1.3 TLS_AES_256_GCM_SHA384, server name mx.example.org  #7",
-        "+0.0 ms  *  stays closed: TLS 1.3 needs a key log; 1,200 bytes from the client, 800 from the server. "
-        "Set SSLKEYLOGFILE  #7",
+        "*  stays closed: TLS 1.3 needs a key log; 1,200 bytes from the client, 800 from the server",
+        "*  to open it: Set SSLKEYLOGFILE",
         "+2.0 ms  *  TLS alert from the client: fatal unknown_ca  #9",
     ]
 
@@ -236,7 +241,7 @@ def test_decrypted_lines_are_marked(talk: Talk, at: At) -> None:
     conversation.timeline.append(TlsStarted("starttls", at(7, 10)))
     conversation.tls = TlsFacts("starttls", at(7, 10), version="TLS 1.2", decrypted=True, secret="keylog")
     conversation.timeline.append(Command("NOOP", "", b"NOOP", at(8, 11), at(8, 11), encrypted=True))
-    assert body(shown(conversation))[4:] == ["+0.0 ms  *  decrypted with the key log  #7", "+1.0 ms  C~ NOOP  #8"]
+    assert body(shown(conversation))[4:] == ["*  decrypted with the key log", "+1.0 ms  C~ NOOP  #8"]
 
 
 def test_injected_plaintext_is_loud(talk: Talk, at: At) -> None:
@@ -318,3 +323,35 @@ def test_the_servers_name(talk: Talk, at: At) -> None:
     opaque.tls = TlsFacts("implicit", at(1, 1), server_name="smtp.example.net")
     assert server_name(opaque) == "smtp.example.net"
     assert server_name(talk("S 554 mx.example.org no")) == ""
+
+
+def test_what_is_said_about_the_conversation_is_broken_to_fit_and_what_was_said_is_not(talk: Talk, at: At) -> None:
+    words = "word " * 30
+    conversation = talk(f"S 220 {words}")
+    conversation.timeline.append(Lost(SERVER, None, at(5, 5), words))
+    conversation.findings.append(Finding("SR1", Severity.NOTE, words, at(4, 1)))
+    conversation.diagnoses.append(Diagnosis("D1", "x", words, words, "low", "", []))
+    lines = shown(conversation, columns=80, references={"SR1": "RFC 5321 4.2"}).splitlines()[2:]
+    assert len(lines[0]) > 150
+    assert len(lines) > 8
+    assert all(len(line) <= 80 for line in lines[1:])
+    assert lines[1].endswith("RFC 5321 4.2")
+
+
+def test_the_alerts_of_an_orderly_end_are_not_worth_a_line(talk: Talk, at: At) -> None:
+    conversation = talk("S 220 mx")
+    conversation.tls = TlsFacts("implicit", at(1, 1))
+    conversation.tls.alerts = [
+        Alert(CLIENT, "warning", "close_notify", 0, at(9, 12), phase="application"),
+        Alert(CLIENT, "unknown", "encrypted", -1, at(9, 12), encrypted=True, phase="application"),
+    ]
+    assert len(body(shown(conversation))) == 1
+
+
+def test_a_reset_after_a_fin_is_not_worth_a_line(talk: Talk, at: At) -> None:
+    conversation = talk("S 220 mx")
+    conversation.outcome = "opaque"
+    conversation.timeline.append(TcpEvent("rst", CLIENT, at(9, 9)))
+    assert len(body(shown(conversation))) == 2
+    conversation.stream.fin_ns[SERVER] = at(8, 8).ts_ns
+    assert len(body(shown(conversation))) == 1

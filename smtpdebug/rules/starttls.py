@@ -1,0 +1,586 @@
+"""Transport, part one: the way into TLS, and what is done in clear instead (RFC 3207, RFC 4954, RFC 8314)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from smtpdebug.model.findings import Severity
+from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Injected, Reply
+from smtpdebug.model.streams import CLIENT, SERVER
+from smtpdebug.rules.memory import ServerMemory
+from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.state import State, extensions_of
+
+PLAINTEXT_MECHANISMS: Final = frozenset({"PLAIN", "LOGIN"})
+"""SASL mechanisms that give the password to whoever listens (RFC 4616; LOGIN has no RFC)."""
+MASK: Final = re.compile(r"X{7,}[A-Z]?$|\*{4,}$")
+"""What firewalls (Cisco PIX and ASA, ``inspect esmtp``) write over a keyword or verb, length kept."""
+STARRED: Final = re.compile(r"[20 *\t]*\*[20 *\t]*$")
+"""A greeting after a PIX: Postfix tells it by strspn(text, "20 *\\t\\n")."""
+KEYWORD_LENGTH: Final = len("STARTTLS")
+
+
+def masked_keyword(reply: Reply) -> str | None:
+    """A keyword of an EHLO reply that something has written over, or ``None``."""
+    for text in reply.texts[1:]:
+        keyword = text.strip().split(" ")[0].upper()
+        if MASK.match(keyword):
+            return keyword
+        if len(keyword) == KEYWORD_LENGTH and keyword != "STARTTLS":
+            # one or two letters of STARTTLS changed: "STARTTLX", "STARTXXX"
+            same = sum(a == b for a, b in zip(keyword, "STARTTLS", strict=True))
+            if same >= KEYWORD_LENGTH - 3 and keyword.startswith("START"):
+                return keyword
+    return None
+
+
+def masked_verb(command: Command) -> bool:
+    """A command whose verb something has written over."""
+    return MASK.match(command.verb) is not None and not command.argument
+
+
+def masked_greeting(reply: Reply) -> bool:
+    """A greeting whose text is stars, twos and noughts."""
+    text = reply.texts[0].strip() if reply.lines else ""
+    return reply.code == 220 and text.count("*") >= 4 and STARRED.match(text) is not None
+
+
+def _injected(conversation: Conversation, side: int) -> Iterator[Injected]:
+    for item in conversation.timeline:
+        if item.__class__ is Injected and item.side == side:  # type: ignore[union-attr]
+            yield item  # type: ignore[misc]
+
+
+@rule(
+    id="ST101",
+    on=Conversation,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 3207 §6", "CVE-2011-0411"),
+    security=True,
+)
+def plaintext_after_starttls_command(conversation: Conversation) -> Iterator[Said]:
+    r"""The client, or somebody in its place, sent plaintext after STARTTLS and before TLS.
+
+    ## Why it matters
+    A server that keeps what it has read will carry out these commands as if they had come inside TLS: command
+    injection. A client has to wait for the reply to STARTTLS, which is always the last of a group.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C! STARTTLS\r\nRSET\r\n        <- ST101
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    The ClientHello may be captured before the 220; TLS records are not plaintext and are not counted.
+    """
+    for item in _injected(conversation, CLIENT):
+        yield item.at, f"{len(item.data)} bytes of plaintext from the client between STARTTLS and TLS"
+
+
+@rule(
+    id="ST102",
+    on=Conversation,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 3207 §6", "CVE-2021-22947", "CVE-2021-38371"),
+    security=True,
+)
+def plaintext_after_starttls_reply(conversation: Conversation) -> Iterator[Said]:
+    r"""Plaintext came from the server's side after the 220 to STARTTLS and before TLS.
+
+    ## Why it matters
+    A client that keeps what it has read takes these lines for replies from inside TLS: response injection. Whoever
+    holds the line can so forge a capability list or answer a login.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S! 220 2.0.0 Ready to start TLS\r\n250-mx.example.org\r\n250 AUTH PLAIN\r\n        <- ST102
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    A server that was sent pipelined commands after STARTTLS answers them here; then ST101 speaks too.
+    """
+    for item in _injected(conversation, SERVER):
+        yield item.at, f"{len(item.data)} bytes of plaintext from the server between its 220 and TLS"
+    if conversation.tls is None:
+        return
+    agreed = False
+    for exchange in conversation.exchanges:
+        command, reply = exchange.command, exchange.reply
+        if reply is None:
+            continue
+        if agreed and command is None and not reply.encrypted:
+            yield reply.at, f"the reply {reply.code} came in clear between the server's 220 and TLS"
+        elif reply.encrypted:
+            return
+        elif command is not None:
+            agreed = command.verb == "STARTTLS" and reply.code == 220
+
+
+@rule(
+    id="ST103",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 3207 §6",),
+    verbs={"EHLO", "LHLO"},
+    replies={2},
+    security=True,
+)
+def starttls_keyword_masked(exchange: Exchange) -> Iterator[Said]:
+    """A keyword of the EHLO reply is written over, as firewalls do to keep STARTTLS from being used.
+
+    ## Why it matters
+    Something between the peers changes the conversation so that it stays in clear. Cisco's SMTP inspection writes
+    XXXXXXXA over STARTTLS; others change a letter. Mail and passwords can then be read on the way.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250-XXXXXXXA
+    S: 250 8BITMIME        <- ST103
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250-STARTTLS
+    S: 250 8BITMIME
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    Keywords that begin with one X are private extensions (RFC 5321 section 4.1.5), as XCLIENT.
+    """
+    reply = exchange.reply
+    if reply is None:
+        return
+    for text in reply.lines[1:]:
+        if text[4:5] in (b"X", b"S", b"*", b"x", b"s"):
+            keyword = masked_keyword(reply)
+            if keyword is not None:
+                yield reply.at, f"the keyword {keyword} looks like STARTTLS written over on the way"
+            return
+
+
+@rule(
+    id="ST104", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 3207 §6",), replies={5}, security=True
+)
+def starttls_command_masked(exchange: Exchange) -> Iterator[Said]:
+    """A command arrives as a row of X, as firewalls do with STARTTLS, and the server does not know it.
+
+    ## Why it matters
+    The client wanted TLS and something on the way would not let it. Many clients then go on in clear.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: XXXXXXXX        <- ST104
+    S: 500 5.5.1 Command unrecognized
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    A tester typing a row of X.
+    """
+    command = exchange.command
+    if command is not None and command.verb[:1] in ("X", "*") and masked_verb(command):
+        yield command.at, f"{command.verb} looks like STARTTLS written over on the way"
+
+
+@rule(
+    id="ST105",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §4.2", "RFC 3207 §6"),
+    verbs={GREETING},
+    replies={2},
+    security=True,
+)
+def greeting_masked(exchange: Exchange) -> Iterator[Said]:
+    """The greeting's text is stars, twos and noughts: a firewall has written over it.
+
+    ## Why it matters
+    Cisco's old SMTP inspection hides the banner so. The same box hides ESMTP keywords, breaks the end of mail data
+    that comes in a packet of its own, and drops commands it does not know.
+
+    ## Example
+    ```smtp
+    S: 220 ****************2*****0****        <- ST105
+    C: HELO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: QUIT
+    S: 221 Bye
+    ```
+
+    ## Innocent look-alikes
+    A banner with a few stars between words is not counted.
+    """
+    if exchange.reply is not None and masked_greeting(exchange.reply):
+        yield exchange.reply.at, "the greeting is written over with stars"
+
+
+@rule(
+    id="ST106",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 8314 §3"),
+    verbs={"MAIL"},
+    security=True,
+)
+def starttls_offered_not_used(exchange: Exchange, state: State) -> Iterator[Said]:
+    """The client sends mail in clear though the server offers STARTTLS.
+
+    ## Why it matters
+    Envelope and message can be read and changed on the way, at no need: the server would have encrypted.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: MAIL FROM:<a@example.net>        <- ST106
+    S: 250 2.1.0 Ok
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 2.1.0 Ok
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    On one host, in a trusted network, or in a test this is common and lawful; hence a note.
+    """
+    command = exchange.command
+    if command is None or state.encrypted or state.uncertain or state.transactions:
+        return
+    if state.offers("STARTTLS") and not command.encrypted and state.conversation.tls is None:
+        yield command.at, "MAIL in clear; STARTTLS was offered"
+
+
+@rule(
+    id="ST107",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 4954 §4", "RFC 4954 §9", "RFC 8314 §3"),
+    verbs={"AUTH"},
+    security=True,
+)
+def password_in_clear(exchange: Exchange, state: State) -> Iterator[Said]:
+    """AUTH PLAIN or LOGIN outside TLS: name and password can be read in the capture, and by anyone on the way.
+
+    ## Why it matters
+    Base64 is no encryption. Change the password, and let the client use STARTTLS or port 465 before it logs in.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 AUTH PLAIN CRAM-MD5
+    C: AUTH PLAIN AGEAYg==        <- ST107
+    S: 235 2.7.0 Authentication successful
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 220 2.0.0 Ready to start TLS
+    -- tls --
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 AUTH PLAIN
+    C: AUTH PLAIN AGEAYg==
+    S: 235 2.7.0 Authentication successful
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    CRAM-MD5, SCRAM, GSSAPI and the like do not show the password. A server that refuses PLAIN before it was told the
+    password (538, 530, 504) has kept it safe, if the password did not come on the AUTH line.
+    """
+    command = exchange.command
+    if command is None or command.encrypted or exchange.encrypted or state.encrypted:
+        return
+    mechanism, _, initial = command.argument.partition(" ")
+    if mechanism.upper() not in PLAINTEXT_MECHANISMS:
+        return
+    refused = exchange.reply is not None and exchange.reply.code >= 400
+    if initial.strip() in ("", "=") and (refused or exchange.reply is None):
+        return
+    if mechanism.upper() == "LOGIN" and refused:
+        return  # the initial response of LOGIN is the name alone
+    yield command.at, f"AUTH {mechanism.upper()} outside TLS"
+
+
+@rule(
+    id="ST108",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 4954 §4", "RFC 8314 §3"),
+    verbs={"EHLO"},
+    replies={2},
+    security=True,
+)
+def password_login_offered_in_clear(exchange: Exchange, state: State) -> Iterator[Said]:
+    """The server offers AUTH PLAIN or LOGIN outside TLS.
+
+    ## Why it matters
+    A client that is set up without TLS, or kept from it, sends the password in clear because it is asked to. A server
+    should offer these mechanisms only inside TLS (Postfix: smtpd_tls_auth_only).
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 AUTH PLAIN LOGIN        <- ST108
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    A server that speaks only on its own host loses nothing by it.
+    """
+    reply = exchange.reply
+    if reply is None or exchange.encrypted or state.encrypted or reply.encrypted:
+        return
+    if not any(line[4:8].upper() == b"AUTH" for line in reply.lines[1:]):
+        return
+    offered = PLAINTEXT_MECHANISMS.intersection(extensions_of(reply).get("AUTH", "").upper().split())
+    if offered:
+        yield reply.at, f"AUTH {' and '.join(sorted(offered))} offered outside TLS"
+
+
+@rule(id="ST109", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 3207 §6",), security=True)
+def starttls_offer_not_steady(conversation: Conversation, state: State, memory: ServerMemory) -> Iterator[Said]:
+    """The same server offers STARTTLS in some conversations of the capture and not in others.
+
+    ## Why it matters
+    A client that meets the reply without it sends in clear. Either something on the way takes the keyword out, or
+    several machines answer at one address and are not set up alike, or the server's TLS fails now and then.
+
+    ## Example
+    This needs two conversations with one server; in the first the reply to EHLO is
+
+    ```text
+    250-mx.example.org
+    250-STARTTLS
+    250 8BITMIME
+    ```
+
+    and in the second
+
+    ```text
+    250-mx.example.org
+    250 8BITMIME
+    ```
+
+    ## Instead
+    Both replies are alike.
+
+    ## Innocent look-alikes
+    A server may keep STARTTLS from chosen clients (Postfix: smtpd_discard_ehlo_keyword_address_maps), and does not
+    offer it again inside TLS, which is not counted.
+    """
+    if not state.esmtp and not state.encrypted:
+        return
+    offered = state.extensions_before_tls if state.encrypted else state.extensions
+    if offered is None or (conversation.tls is not None and conversation.tls.mode == "implicit"):
+        return
+    record = memory.of(conversation)
+    if not record.conversations:
+        return
+    reply = state.helo_reply
+    at = reply.at if reply is not None and not state.encrypted else conversation.stream.opened
+    if "STARTTLS" in offered:
+        if record.without_starttls and "STARTTLS" not in record.keywords_in_clear:
+            earlier = record.without_starttls[0]
+            yield at, f"STARTTLS is offered here and was not in frame {earlier.frame} of {earlier.capture}"
+    elif "STARTTLS" in record.keywords_in_clear and not state.lossy:
+        earlier = record.keywords_in_clear["STARTTLS"]
+        yield at, f"STARTTLS is not offered here and was in frame {earlier.frame} of {earlier.capture}"
+
+
+@rule(
+    id="ST110",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 3207 §6"),
+    verbs={"MAIL", "AUTH"},
+    security=True,
+)
+def clear_after_failed_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
+    """The client goes on in clear after STARTTLS was refused.
+
+    ## Why it matters
+    For mail between servers that is the usual fall-back, and what an attacker on the line needs: a forged 454 is
+    enough. Clients that must have TLS close instead.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 454 4.7.0 TLS not available due to temporary reason
+    C: MAIL FROM:<a@example.net>        <- ST110
+    S: 250 2.1.0 Ok
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: STARTTLS
+    S: 454 4.7.0 TLS not available due to temporary reason
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Innocent look-alikes
+    Opportunistic TLS works like this by design (RFC 7435); hence a note.
+    """
+    if exchange.command is None or state.encrypted or state.uncertain or state.transactions:
+        return
+    if not state.offers("STARTTLS"):
+        return
+    for earlier in reversed(state.conversation.exchanges[: state.index]):
+        command, reply = earlier.command, earlier.reply
+        if command is not None and command.verb == "STARTTLS" and reply is not None and reply.code >= 400:
+            yield exchange.command.at, f"{exchange.command.verb} in clear after STARTTLS got {reply.code}"
+            return

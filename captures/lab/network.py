@@ -6,6 +6,7 @@ Addresses are those of RFC 5737 and RFC 3849: the client is 192.0.2.7 and 2001:d
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -33,8 +34,6 @@ def without_offload(interface: str) -> None:
     """Make an interface send whole, checksummed segments of the MTU's size: a relay in user space needs them so."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for command in _OFFLOADS.values():
-            import ctypes
-
             value = ctypes.create_string_buffer(struct.pack("II", command, 0))
             request = struct.pack("16sP", interface.encode(), ctypes.addressof(value))
             fcntl.ioctl(control, _SIOCETHTOOL, request)
@@ -122,7 +121,8 @@ class Tcpdump:
     """tcpdump on one of the hosts, for as long as the ``with`` block lasts."""
 
     def __init__(self, network: Network, space: str, arguments: list[str], log: Path) -> None:
-        self._command = ["tcpdump", "-n", "-U", "--immediate-mode", "-Z", "root", *arguments]
+        # In immediate mode each packet takes a slot of the snap length; the default buffer has room for eight.
+        self._command = ["tcpdump", "-n", "-U", "--immediate-mode", "-B", "65536", "-Z", "root", *arguments]
         self._network, self._space, self._log = network, space, log
 
     def __enter__(self) -> Tcpdump:
@@ -137,6 +137,8 @@ class Tcpdump:
     def __exit__(self, *_: object) -> None:
         time.sleep(0.4)  # the last ACK
         stop(self._process, signal.SIGINT)
+        if "\n0 packets dropped by kernel" not in self._log.read_text():
+            raise RuntimeError(f"tcpdump lost packets: {self._log.read_text()}")
 
 
 def stop(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:

@@ -34,7 +34,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: setup ## format, fix what ruff can fix, write the generated pages
+fix: setup ## format, repair what ruff can, write what is made from code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	@for module in $(GENERATORS); do \
@@ -42,6 +42,7 @@ fix: setup ## format, fix what ruff can fix, write the generated pages
 	        echo "$(PY) -m $$module"; $(PY) -m "$$module" || exit 1; \
 	    fi; \
 	done
+	$(PY) tools/transcripts.py
 
 bench: setup ## speed and memory beside tcpflow and tshark (a few minutes)
 	$(PY) benchmarks/run.py

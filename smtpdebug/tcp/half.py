@@ -209,10 +209,11 @@ class Half:
         self.queue.append((self.order, event))
 
     def _when_acked(self, offset: int) -> int:
+        """Just before the packet that acknowledged up to ``offset``: its sender had the data by then."""
         for found in self.evidence:
             if found.offset >= offset:
-                return found.count
-        return self.ripe.count if self.ripe is not None and self.ripe.offset >= offset else self.now
+                return found.count - 1
+        return self.ripe.count - 1 if self.ripe is not None and self.ripe.offset >= offset else self.now
 
     def trim(self) -> None:
         """Forget what is older than the last ``RECENT`` octets."""

@@ -76,6 +76,8 @@ class Table:
         connection.let_out(everything=True)
         connection.sync()
         self._count(connection, 0, 0)
+        if connection.dropped_events:
+            self._hit("stream_events", connection.dropped_events)
         self._out.append(StreamClosed(stream, reason))
         if self._by_key.get(connection.key) is connection:
             del self._by_key[connection.key]
@@ -191,8 +193,8 @@ class Table:
         if half.held:
             half.give_up(half.held[0].offset, half.held[-1].began, "limit")
 
-    def _hit(self, limit: str) -> None:
-        self.limits_hit[limit] = self.limits_hit.get(limit, 0) + 1
+    def _hit(self, limit: str, times: int = 1) -> None:
+        self.limits_hit[limit] = self.limits_hit.get(limit, 0) + times
 
     # ---- time and ICMP
 

@@ -28,6 +28,7 @@ _PROTOCOLS: Final = {
     51: "AH", 58: "ICMPv6", 59: "IPv6 without payload", 1: "ICMP", 88: "EIGRP", 89: "OSPF", 103: "PIM", 112: "VRRP",
     132: "SCTP", 136: "UDP-Lite",
 }  # fmt: skip
+_UNBOUNDED: Final = 1 << 40
 _DEEPEST: Final = 4
 """Tunnels within tunnels that are followed."""
 
@@ -143,7 +144,8 @@ class _Work:
             kind = np.array([one.kind for one in inner], np.int64)
             is_ip = (kind == IPV4) | (kind == IPV6)
             count(self.skipped, reason, len(kind) - int(is_ip.sum()))
-            self._ip(rows[direct][is_ip], place[is_ip], kind[is_ip], depth + 1)
+            most = np.array([_UNBOUNDED if one.size is None else one.size for one in inner], np.int64)
+            self._ip(rows[direct][is_ip], place[is_ip], kind[is_ip], depth + 1, (place + most)[is_ip])
         for link in sorted({one.link for one in found if one is not None and one.link is not None}):
             mine = [i for i, one in enumerate(found) if one is not None and one.link == link]
             place = at[mine] + np.array([one.offset for one in found if one and one.link == link], np.int64)
@@ -154,10 +156,15 @@ class _Work:
 
     # -- IP
 
-    def _ip(self, rows: I64, at: I64, kind: I64, depth: int) -> None:
+    def _ip(self, rows: I64, at: I64, kind: I64, depth: int, outer_end: I64 | None = None) -> None:
         if not len(rows):
             return
+        if outer_end is not None:
+            self.end[rows] = np.minimum(self.end[rows], outer_end)
+            self.wire_end[rows] = np.minimum(self.wire_end[rows], outer_end)
         for packets in read_ip(self.data, rows, at, kind, self.end[rows], self.wire_end[rows], self.skipped):
+            if outer_end is not None:
+                packets.length = np.minimum(packets.length, self.wire_end[packets.row] - packets.transport)
             self._transport(packets, depth)
 
     def _transport(self, packets: Network, depth: int) -> None:

@@ -27,6 +27,7 @@ GRE: Final = 47
 IP_IN_IP: Final = {4: IPV4, 41: IPV6}
 """Protocol numbers whose payload is an IP packet (RFC 2003, RFC 4213)."""
 
+_PPPOE: Final = 0x8864
 _FRAME_RELAY, _CISCO_HDLC, _NFLOG, _PKTAP = (107, 104, 239, 258)
 
 
@@ -54,6 +55,8 @@ class Inner(NamedTuple):
     """Its link type, or ``None`` where ``kind`` tells what it is."""
     kind: int = NOT_IP
     """EtherType."""
+    size: int | None = None
+    """How long the outer header says it is, where that is needed to tell padding from payload."""
 
 
 class _Scapy:
@@ -115,7 +118,15 @@ def within_type(kind: int, packet: bytes) -> Inner | None:
     """The IP packet within a payload of one of ``ETHERTYPES``."""
     scapy = _scapy()
     found = scapy.innermost(scapy.ether, bytes(12) + kind.to_bytes(2) + packet[:_SEEN])
-    return None if found is None or found[0] < 14 else Inner(found[0] - 14, None, found[1])
+    if found is None or found[0] < 14:
+        return None
+    offset = found[0] - 14
+    size = None
+    if kind == _PPPOE and offset == 8:
+        # RFC 2516: the length counts the two bytes of the PPP protocol. Some access routers write an IP total length
+        # that takes in Ethernet's padding; this one is right then.
+        size = max(0, int.from_bytes(packet[4:6]) - 2)
+    return Inner(offset, None, found[1], size)
 
 
 def within_ip(version: int, packet: bytes) -> Inner | None:

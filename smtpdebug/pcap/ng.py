@@ -22,7 +22,7 @@ _LONGEST_BLOCK: Final = 64 << 20
 _MOST_INTERFACES: Final = 65_536
 _SHORTEST: Final = {_PACKET: 32, _OLD_PACKET: 32, _SIMPLE_PACKET: 16, _INTERFACE: 20, _SECRETS: 20, _SECTION: 28}
 _OPTION_TSRESOL, _OPTION_TSOFFSET = 9, 14
-_MAX_NS: Final = 2**63 - 1
+_MAX_NS: Final = 2**62
 
 
 @dataclass(slots=True)
@@ -38,21 +38,18 @@ class Interface:
 
     def nanoseconds(self, units: I64) -> I64:
         """Packet times in nanoseconds since the epoch from the file's units."""
-        power = self.resolution & 0x7F
-        most = int(units.max()) if len(units) else 0
-        if not self.resolution & 0x80 and power <= 9:
-            times = int(10 ** (9 - power))
-            if int(units.min(initial=0)) >= 0 and (most + 1) * times < _MAX_NS:
-                return units * times + self.offset_s * 1_000_000_000
-        elif not self.resolution & 0x80 and power <= 18 and int(units.min(initial=0)) >= 0:
-            return units // int(10 ** (power - 9)) + self.offset_s * 1_000_000_000
+        power, offset = self.resolution & 0x7F, self.offset_s * 1_000_000_000
+        # In units of a nanosecond or more, a time with the top bit set is a negative one, not one after the year 2500.
+        most = max(abs(int(units.min())), abs(int(units.max()))) if len(units) else 0
+        if not self.resolution & 0x80 and power <= 18:
+            if power > 9:
+                return (units.view(np.uint64) // np.uint64(10 ** (power - 9))).astype(np.int64) + offset
+            if most * 10 ** (9 - power) < _MAX_NS // 2:
+                return np.asarray(units * np.int64(10 ** (9 - power)) + offset, np.int64)
         # Rare resolutions and absurd times: exact, one by one, and never out of range.
-        unsigned = [unit & 0xFFFFFFFFFFFFFFFF for unit in units.tolist()]
         scale = 2**power if self.resolution & 0x80 else 10**power
-        offset = self.offset_s * 1_000_000_000
-        return np.array(
-            [max(-_MAX_NS, min(_MAX_NS, unit * 1_000_000_000 // scale + offset)) for unit in unsigned], np.int64
-        )
+        exact = [unit * 1_000_000_000 // scale + offset for unit in units.tolist()]
+        return np.array([max(-_MAX_NS, min(_MAX_NS, ns)) for ns in exact], np.int64)
 
 
 class NgWalker:

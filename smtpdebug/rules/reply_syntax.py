@@ -31,7 +31,7 @@ def _coded(line: bytes) -> bool:
     refs=("RFC 5321 §4.2", "RFC 5321 §4.3.2"),
     oddities=MALFORMED,
 )
-def reply_line_malformed(exchange: Exchange) -> Iterator[Said]:
+def reply_line_malformed(exchange: Exchange, state: State) -> Iterator[Said]:
     """A reply line that is not three digits and then a space, a hyphen or the line's end.
 
     ## Why it matters
@@ -43,6 +43,8 @@ def reply_line_malformed(exchange: Exchange) -> Iterator[Said]:
     S: 220 mx.example.org ESMTP
     C: EHLO client.example.net
     S: OK, hello                                  <- SR101
+    C: QUIT
+    S: 221 bye
     ```
 
     ## Instead
@@ -57,10 +59,12 @@ def reply_line_malformed(exchange: Exchange) -> Iterator[Said]:
     gap is not judged.
     """
     reply = exchange.reply
-    if reply is not None and _whole(reply) and not reply.oddities & UNTERMINATED:
-        bad = next((line for line in reply.lines if not _coded(line)), None)
-        if bad is not None:
-            yield reply.at, f"reply line {_shown(bad)} does not begin with three digits and a space or hyphen"
+    if reply is None or not _whole(reply):
+        return
+    bad = next((line for line in reply.lines if not _coded(line)), None)
+    cut = reply.oddities & UNTERMINATED and exchange is state.conversation.exchanges[-1]
+    if bad is not None and not (cut and bad is reply.lines[-1]):
+        yield reply.at, f"reply line {_shown(bad)} does not begin with three digits and a space or hyphen"
 
 
 @rule(

@@ -46,6 +46,7 @@ class Run:
             key_password=options.password,
             keylog=options.keylogs,
             decrypt_with=options.decrypt_with,
+            verify_decryption=options.verify_decryption,
             ports=options.ports,
             limits=msgspec.structs.replace(Limits(), body_bytes=body_bytes),
             judge=judge,
@@ -135,21 +136,6 @@ def _count(number: int, noun: str) -> str:
 
 
 @contextlib.contextmanager
-def text_output(options: ReadOptions) -> Iterator[TextIO]:
-    """Where text goes: standard output, or the file of ``-o``. UTF-8, whatever the locale says."""
-    with binary_output(options) as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=False)
-        try:
-            yield text
-        finally:
-            # The wrapper must not close what it did not open; a reader that is gone is reported by flush.
-            try:
-                text.flush()
-            finally:
-                text.detach()
-
-
-@contextlib.contextmanager
 def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
     """Where data goes: standard output, or the file of ``-o``."""
     if options.output is None or options.output == "-":
@@ -157,3 +143,16 @@ def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
         return
     with open(options.output, "wb") as file:
         yield file
+
+
+@contextlib.contextmanager
+def text_output(raw: BinaryIO) -> Iterator[TextIO]:
+    """Text onto a binary output: UTF-8, whatever the locale says."""
+    text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace")
+    try:
+        yield text
+        text.flush()
+    finally:
+        # It must not close what it did not open.
+        with contextlib.suppress(OSError, ValueError):
+            text.detach()

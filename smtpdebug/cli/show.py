@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
 
 import click
 
@@ -60,43 +60,51 @@ def show(
 
     if findings is None:
         findings = options.format == "text"
-    judge = _judge() if findings else None
-    piped = "-" in options.captures and options.format == "text" and not interleave and live is not False
-    run = Run(options, judge=judge, live=piped, body_bytes=_BODY_BYTES if bodies else 0)
-    if options.format == "jsonl":
-        from smtpdebug.render.jsonl import JsonLines
+    # The output first: with nowhere to write there is nothing to read.
+    with binary_output(options) as raw:
+        piped = "-" in options.captures and options.format == "text" and not interleave and live is not False
+        run = Run(options, judge=_judge() if findings else None, live=piped, body_bytes=_BODY_BYTES if bodies else 0)
+        if options.format == "jsonl":
+            _show_jsonl(run, raw)
+        else:
+            with text_output(raw) as out:
+                if options.format == "tcpflow":
+                    _show_tcpflow(run, out, bodies=bodies)
+                else:
+                    from smtpdebug.render.text import Text
+                    from smtpdebug.render.transcript import Options
 
-        with binary_output(options) as raw:
-            lines = JsonLines(raw, show_secrets=options.show_secrets)
-            for conversation in run:
-                lines.conversation(conversation)
-                if run.piped:
-                    lines.flush()
-            lines.close()
-    elif options.format == "tcpflow":
-        from smtpdebug.render.tcpflow import TcpFlow
-
-        with text_output(options) as out:
-            flows = TcpFlow(out, show_secrets=options.show_secrets, bodies=bodies)
-            for conversation in run:
-                flows.conversation(conversation)
-            flows.close()
-    else:
-        from smtpdebug.render.text import Text
-        from smtpdebug.render.transcript import Options
-
-        with text_output(options) as out:
-            text = Text(
-                out,
-                Options(headers=headers, bodies=bodies, show_secrets=options.show_secrets),
-                color=colored(color, options),
-                clock=clock or ("absolute" if interleave else "delta"),
-                columns=columns(),
-                interleave=interleave,
-                references=references() if findings else None,
-            )
-            _show_text(run, text, live)
+                    text = Text(
+                        out,
+                        Options(headers=headers, bodies=bodies, show_secrets=options.show_secrets),
+                        color=colored(color, options),
+                        clock=clock or ("absolute" if interleave else "delta"),
+                        columns=columns(),
+                        interleave=interleave,
+                        references=references() if findings else None,
+                    )
+                    _show_text(run, text, live)
     raise click.exceptions.Exit(run.finish())
+
+
+def _show_jsonl(run: Run, out: BinaryIO) -> None:
+    from smtpdebug.render.jsonl import JsonLines
+
+    lines = JsonLines(out, show_secrets=run.options.show_secrets)
+    for conversation in run:
+        lines.conversation(conversation)
+        if run.piped:
+            lines.flush()
+    lines.close()
+
+
+def _show_tcpflow(run: Run, out: TextIO, *, bodies: bool) -> None:
+    from smtpdebug.render.tcpflow import TcpFlow
+
+    flows = TcpFlow(out, show_secrets=run.options.show_secrets, bodies=bodies)
+    for conversation in run:
+        flows.conversation(conversation)
+    flows.close()
 
 
 def _show_text(run: Run, text: Text, live: bool | None) -> None:

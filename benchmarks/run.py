@@ -92,9 +92,9 @@ def tshark(path: Path, *options: str) -> list[str]:
     return ["tshark", "-r", str(path), *options, "-Y", "smtp", "-T", "fields", *(f"-e{field}" for field in FIELDS)]
 
 
-def goal(what: str, value: float, limit: float, unit: str = "x") -> bool:
-    """Print a target and whether it was reached."""
-    reached = value <= limit
+def goal(what: str, value: float, limit: float, unit: str = "x", *, of: Cost) -> bool:
+    """Print a target and whether it was reached; a run that failed has reached nothing."""
+    reached = value <= limit and of.status in (0, 1)
     print(f"  {'reached' if reached else 'MISSED '}  {what}: {value:.2f}{unit} (at most {limit:g}{unit})")
     return reached
 
@@ -109,13 +109,13 @@ def clear_text(rounds: int) -> tuple[dict[str, Cost], list[bool]]:
         "smtpdebug check -f jsonl": [SMTPDEBUG, "check", "-f", "jsonl", str(path)],
     }
     best = compare("10,000 conversations, 340,000 packets, clear text", commands, rounds, "tcpflow")
-    ours = best["smtpdebug show -f jsonl"]
+    ours, check = best["smtpdebug show -f jsonl"], best["smtpdebug check -f jsonl"]
     print()
     return best, [
-        goal("show, wall time beside tcpflow", ours.wall / best["tcpflow"].wall, 2.0),
-        goal("show, wall time beside tshark", ours.wall / best["tshark"].wall, 0.2),
-        goal("show, peak memory", ours.peak_mb, 300, " MB"),
-        goal("check, wall time beside show", best["smtpdebug check -f jsonl"].wall / ours.wall, 1.5),
+        goal("show, wall time beside tcpflow", ours.wall / best["tcpflow"].wall, 2.0, of=ours),
+        goal("show, wall time beside tshark", ours.wall / best["tshark"].wall, 0.2, of=ours),
+        goal("show, peak memory", ours.peak_mb, 300, " MB", of=ours),
+        goal("check, wall time beside show", check.wall / ours.wall, 1.5, of=check),
     ]
 
 
@@ -127,8 +127,8 @@ def long_capture(short: Cost) -> list[bool]:
     ours = best["smtpdebug show -f jsonl"]
     print()
     return [
-        goal("show, peak memory", ours.peak_mb, 300, " MB"),
-        goal("show, peak memory beside the short capture", ours.peak_mb / short.peak_mb, 1.5),
+        goal("show, peak memory", ours.peak_mb, 300, " MB", of=ours),
+        goal("show, peak memory beside the short capture", ours.peak_mb / short.peak_mb, 1.5, of=ours),
     ]
 
 
@@ -149,9 +149,10 @@ def tls(rounds: int) -> list[bool]:
     }
     best = compare("500 conversations in TLS 1.2, opened with the server's key", commands, rounds, "tshark")
     print()
+    native, auto = best[names["native"]], best[names["auto"]]
     return [
-        goal("native, a conversation", best[names["native"]].wall * 1000 / conversations, 1.0, " ms"),
-        goal("auto, a conversation", best[names["auto"]].wall * 1000 / conversations, 8.0, " ms"),
+        goal("native, a conversation, start-up included", native.wall * 1000 / conversations, 1.0, " ms", of=native),
+        goal("auto, a conversation, start-up included", auto.wall * 1000 / conversations, 8.0, " ms", of=auto),
     ]
 
 

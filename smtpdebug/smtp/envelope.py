@@ -14,15 +14,15 @@ def _fine(code: int | None) -> bool:
 
 
 class Envelopes:
-    """Follows the transactions of one conversation; finished ones are appended to ``messages``."""
+    """Follows the transactions of one conversation; finished ones are appended to ``messages``, up to ``limit``."""
 
-    __slots__ = ("_chunked", "current", "lmtp", "messages")
+    __slots__ = ("_limit", "current", "lmtp", "messages")
 
-    def __init__(self, *, lmtp: bool) -> None:
+    def __init__(self, limit: int, *, lmtp: bool) -> None:
+        self._limit = limit
         self.messages: list[Message] = []
         self.current: Message | None = None
         self.lmtp = lmtp
-        self._chunked = False
 
     def accepted(self) -> list[Recipient]:
         """Recipients of the open transaction that the server took."""
@@ -46,7 +46,8 @@ class Envelopes:
                 if not _fine(code):
                     return
                 self.current = Message(mail_from="", recipients=[])
-            self.current.recipients.append(Recipient(path_of(command.argument), code))
+            if len(self.current.recipients) < self._limit:
+                self.current.recipients.append(Recipient(path_of(command.argument), code))
         elif verb in ("MAIL", "SEND", "SOML", "SAML"):
             if _fine(code):
                 self.finish()
@@ -86,12 +87,16 @@ class Envelopes:
 
     def _append(self) -> None:
         if self.current is not None:
-            self.messages.append(self.current)
+            self._keep(self.current)
             self.current = None
 
     def finish(self) -> None:
         """The transaction is over: kept where it had recipients or mail data."""
         current = self.current
         if current is not None and (current.recipients or current.data is not None):
-            self.messages.append(current)
+            self._keep(current)
         self.current = None
+
+    def _keep(self, message: Message) -> None:
+        if len(self.messages) < self._limit:
+            self.messages.append(message)

@@ -84,6 +84,8 @@ def line_oddities(line: bytes) -> int:
 
 def command_parts(line: bytes) -> tuple[str, str]:
     """Verb in upper case and argument of a command line without its line end; ``("", "")`` for an empty one."""
+    if line[-1:] == b"\r":
+        line = line.rstrip(b"\r")  # sent as CR CR LF
     text = line.decode("utf-8", "backslashreplace")
     verb, _, argument = text.partition(" ")
     if not verb or "\t" in verb:
@@ -94,11 +96,13 @@ def command_parts(line: bytes) -> tuple[str, str]:
 
 
 def chunk_size(argument: str) -> tuple[int, bool] | None:
-    """Size and LAST of a BDAT argument (RFC 3030 section 2), ``None`` where it is none."""
-    words = argument.split()
-    if not words or not words[0].isascii() or not words[0].isdigit() or len(words[0]) > 18:
+    """Size and LAST of a BDAT argument (RFC 3030 section 2), ``None`` where it is none: then no octets follow."""
+    size, *more = argument.split() or ("",)
+    if not (size.isascii() and size.isdigit() and len(size) <= 18):
         return None
-    return int(words[0]), len(words) > 1 and words[1].upper() == "LAST"
+    if more and (len(more) > 1 or more[0].upper() != "LAST"):
+        return None
+    return int(size), bool(more)
 
 
 def path_of(argument: str) -> str:

@@ -249,7 +249,7 @@ class DataReader:
         context = self._context
         window = context + region
         done, scan = 0, 0
-        while match := _LOOK_ALIKE.search(window, scan):
+        while len(self.candidates) < _CANDIDATES and (match := _LOOK_ALIKE.search(window, scan)):
             scan = match.start(1)
             dot, after = scan - len(context), match.end() - len(context)
             if dot > done:
@@ -261,10 +261,9 @@ class DataReader:
                 at=at,
                 following=region[after : after + _FOLLOWING],
             )
-            if len(self.candidates) < _CANDIDATES:
-                self.data.oddities |= ODD_END
-                self.data.odd_ends.append(found)
-                self.candidates.append(Candidate(found, base + after, self.body.fork(), at))
+            self.data.oddities |= ODD_END
+            self.data.odd_ends.append(found)
+            self.candidates.append(Candidate(found, base + after, self.body.fork(), at))
         if done < len(region):
             self._take(region[done:])
 

@@ -18,6 +18,8 @@ from smtpdebug.smtp.envelope import Envelopes
 
 _EARLY_REPLIES: Final = 256
 """Replies held for commands still to be seen."""
+_WAITING: Final = 4096
+"""Commands that wait for replies; the oldest is left unanswered beyond."""
 _EARLY_NS: Final = 1_000_000
 """Where nothing but time tells: a reply this much older than the next command does not answer it. Captures put
 packets of the two directions in the wrong order by less."""
@@ -69,7 +71,7 @@ class Pairing:
         self._limits = limits
         self._timeline = timeline
         self._verdict = verdict
-        self.envelopes = Envelopes(lmtp=lmtp)
+        self.envelopes = Envelopes(limits.exchanges, lmtp=lmtp)
         self.exchanges: list[Exchange] = []
         self.completed: list[Exchange] = []
         self.pending: deque[Pending] = deque()
@@ -92,6 +94,8 @@ class Pairing:
         """A command was seen; its exchange gets its place."""
         self.pending.append(pending)
         self.put(pending.exchange)
+        if len(self.pending) > _WAITING:
+            self.skip(1)
 
     def put(self, exchange: Exchange) -> None:
         """Keep an exchange, within the limit."""
@@ -164,8 +168,9 @@ class Pairing:
             self.log.append(reply)
         exchange = Exchange(command=None, reply=reply, encrypted=reply.encrypted)
         before = self.pending[0].exchange if self.pending else None
-        self._timeline.append(reply)
-        if before is None:
+        if len(self._timeline) < 4 * self._limits.exchanges:
+            self._timeline.append(reply)
+        if before is None or len(self.exchanges) >= self._limits.exchanges:
             self.put(exchange)
         else:
             for index in range(len(self.exchanges) - 1, -1, -1):

@@ -27,6 +27,7 @@ class ReplyLexer:
         "_began",
         "_end",
         "_held",
+        "_held_acked",
         "_held_began",
         "_held_length",
         "_limit",
@@ -49,6 +50,7 @@ class ReplyLexer:
         self._after_gap = after_gap
         self._held = bytearray()
         self._held_length = 0
+        self._held_acked = -1
         self._held_began: Location | None = None
         self._start = 0
         self._lines: list[bytes] = []
@@ -112,6 +114,7 @@ class ReplyLexer:
         if room > 0:
             self._held += part[:room]
         self._held_length += len(part)
+        self._held_acked = chunk.acked
 
     def _whole_line(self, chunk: Chunk, part: bytes, pos: int, next_pos: int) -> None:
         oddities, began, start = 0, chunk.began, chunk.offset + pos
@@ -211,13 +214,14 @@ class ReplyLexer:
         end = self._start + self._held_length
         self._held.clear()
         self._held_length = 0
-        digits = line[:3]
-        if self._after_gap or began is None or not (len(line) >= 3 and digits.isdigit()):
-            return
-        if line[3:4] not in (b" ", b"-", b""):
+        if began is None or not (line[:3].isdigit() and line[3:4] in (b" ", b"-")):
             return
         if not self._lines:
-            self._began, self._at, self._offset, self._oddities, self._acked = began, began, self._start, 0, -1
+            self._began, self._at, self._offset, self._oddities = began, began, self._start, 0
+        if self._after_gap:
+            self._after_gap = False
+            self._oddities |= AFTER_GAP
+        self._acked = self._held_acked
         self._lines.append(line.rstrip(b"\r"))
         self._end = end
         self._oddities |= line_oddities(line.rstrip(b"\r"))

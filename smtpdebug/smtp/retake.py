@@ -18,6 +18,8 @@ from smtpdebug.smtp.pairing import Pairing, Pending
 
 _KEPT: Final = 64 << 10
 """Octets kept to be read again."""
+_REPLIES: Final = 1000
+"""Replies kept to be paired again."""
 
 
 class Retake:
@@ -70,16 +72,20 @@ class Retake:
         possible = [one for one in self.candidates if one.after <= acked]
         for one in possible:
             if one.after == acked or FOOT.match(one.odd.following.partition(b"\n")[0].rstrip(b"\r")):
+                # What the server did not have yet did not follow the end: it is a command like any other.
+                one.odd.following = one.odd.following[: acked - one.after]
                 return one
         if in_data and reply.acked < 0 and possible:
             return possible[-1]
         return None
 
     def clear(self) -> bool:
-        """Whether the replies since show that the server saw no end where we saw none.
+        """Whether the replies since show that the server saw no end where we saw none (or they are too many to keep).
 
         A command sent after the reply to the end of data has its own reply, and no other came between.
         """
+        if len(self._pairing.completed) > _REPLIES:
+            return True
         ended: Reply | None = None
         for exchange in self._pairing.completed:
             command, reply = exchange.command, exchange.reply

@@ -54,7 +54,7 @@ def show(
     """Who said what, when, in every SMTP conversation of the captures.
 
     Several files, a folder or a glob are one rotated set: read in order of time, conversations that cross files whole.
-    '-' reads a pipe: tcpdump -i any -w - 'port 25' | smtpdebug show -
+    '-' reads a pipe: tcpdump --immediate-mode -U -i any -w - 'port 25' | smtpdebug show -
     """
     from smtpdebug.cli.run import Run, binary_output, text_output
 

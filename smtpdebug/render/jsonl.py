@@ -99,7 +99,7 @@ def record(conversation: Conversation, *, show_secrets: bool = False) -> Convers
         conversation.truncated,
         [_diagnosis(diagnosis, redactor) for diagnosis in conversation.diagnoses],
         conversation.joined_late,
-        redactor.text(conversation.summary),
+        conversation.summary and redactor.text(conversation.summary),
     )
 
 
@@ -134,7 +134,7 @@ def _reply(reply: Reply, redactor: Redactor, idle: bool) -> ReplyRecord:
     at = reply.at
     ended = rfc3339(at.ts_ns)
     began = ended if reply.began is at else rfc3339(reply.began.ts_ns)
-    texts = reply.texts if idle else [redactor.text(text) for text in reply.texts]
+    texts = reply.texts if idle else redactor.reply_texts(reply)
     return ReplyRecord(reply.code, reply.enhanced, texts, began, ended, at.frame)
 
 

@@ -48,6 +48,8 @@ _MECHANISMS: Final = _words(
 # RFC 4422 section 3.1 gives upper case only. A token with lower-case letters that is no known mechanism may be base64.
 _MECHANISM_SHAPE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,19}\Z")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{2,}={0,2}\Z")
+_QUOTED: Final = re.compile(r"(?i)\b(AUTH\s+[^\s'\"]+\s+|AUTH\s+|PASS\s+)([^\s'\",;]+)")
+"""Commands with a secret where a message quotes traffic that is in no exchange."""
 _WINDOW: Final = 3
 """How many commands after an AUTH are watched for answers that came out of phase."""
 _WORDS_KEPT: Final = 256
@@ -104,17 +106,38 @@ class Redactor:
             lines = [line.replace(secret, HIDDEN.encode()) for line in lines]
         return lines
 
+    def reply_texts(self, reply: Reply) -> list[str]:
+        """The reply's lines without code and separator, any secret that they echo hidden."""
+        texts = reply.texts
+        for word in self._words:
+            texts = [text.replace(word, HIDDEN) for text in texts]
+        return texts
+
     def text(self, text: str) -> str:
-        """Any other text about the conversation (a reply, a finding, a diagnosis) with its secrets hidden."""
+        """Any other text about the conversation (a finding, a diagnosis, a summary) with its secrets hidden."""
         for word in self._words:
             text = text.replace(word, HIDDEN)
-        return text
+        if self._show:
+            return text
+        return _QUOTED.sub(_hide_quoted, text)
 
     def octets(self, data: bytes) -> bytes:
-        """Bytes outside the parsed conversation (plaintext injected around STARTTLS), AUTH lines hidden."""
-        if self._show or b"auth" not in data.lower():
+        """Bytes outside the parsed conversation (plaintext injected around STARTTLS): AUTH lines and answers hidden."""
+        if self._show:
             return data
-        return re.sub(rb"(?im)^([ \t]*auth\b[ \t=]*[^\s=]*)[^\r\n]*", rb"\1 " + HIDDEN.encode(), data)
+        hidden, after_auth = [], False
+        for line in data.splitlines(keepends=True):
+            bare = line.rstrip(b"\r\n")
+            end = line[len(bare) :]
+            if bare.strip()[:4].upper() == b"AUTH":
+                words = bare.split(None, 2)
+                known = len(words) > 1 and words[1].upper().decode("ascii", "replace") in _MECHANISMS
+                line = b" ".join(words[: 1 + known] + [HIDDEN.encode()] * (len(words) > 1 + known)) + end
+                after_auth = True
+            elif _like_answer(bare) or (after_auth and b" " not in bare.strip() and bare.strip()):
+                line = HIDDEN.encode() + end
+            hidden.append(line)
+        return b"".join(hidden)
 
     def follow(self, item: TimelineItem) -> None:
         """Live mode: look at one more item as it comes, before it is shown."""
@@ -204,6 +227,11 @@ def _auth_command(command: Command) -> tuple[str, str] | None:
     # ``AUTH=PLAIN``, ``AUTH:``, ``Authorization:`` of HTTP: what is not AUTH proper is not shown at all.
     word = re.match(r"[A-Z]+", command.verb)
     return (word.group() if word else "AUTH", HIDDEN)
+
+
+def _hide_quoted(match: re.Match[str]) -> str:
+    before, word = match.groups()
+    return f"{before}{HIDDEN}" if before[:4].upper() == "PASS" or _like_answer(word.encode()) else match.group()
 
 
 def _like_answer(line: bytes) -> bool:

@@ -70,7 +70,7 @@ class Text:
         if known is None:
             transcript = Transcript(conversation, self._options)
             last_ns = conversation.stream.opened.ts_ns
-            self._write(self._paint("title", f"{_tag(conversation)} {_route(conversation)}"))
+            self._write(self._paint("title", f"{_tag(conversation)} > {_address(conversation.stream.server)}"))
         else:
             transcript, last_ns = known
         transcript.redactor.follow(item)
@@ -246,7 +246,7 @@ def _one_line(conversation: Conversation) -> str:
     """For a stream that is not SMTP: what it is and how much; ``""`` for every other."""
     if conversation.outcome != "not-smtp":
         return ""
-    what = conversation.summary or "no data"
+    what = Redactor(None).text(conversation.summary) or "no data"
     client, server = conversation.stream.bytes
     return f"{what}; {facts.plural(client, 'byte')} from the client, {server:,} from the server"
 

@@ -139,6 +139,26 @@ def test_auth_in_injected_plaintext_is_hidden(talk: Talk, at: Callable[[int, flo
     assert "RSET" in written
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("AUTH PLAIN without TLS", "AUTH PLAIN without TLS"),
+        (f"smuggled: AUTH PLAIN {PLAIN}", "smuggled: AUTH PLAIN ********"),
+        (f"smuggled: 'AUTH {PLAIN}'", "smuggled: 'AUTH ********'"),
+        ("text, no SMTP: 'PASS hunter2'", "text, no SMTP: 'PASS ********'"),
+        ("535 after AUTH LOGIN: authentication", "535 after AUTH LOGIN: authentication"),
+    ],
+)
+def test_what_a_message_quotes(said: str, shown: str) -> None:
+    assert Redactor(None).text(said) == shown
+    assert Redactor(None, show=True).text(said) == said
+
+
+def test_answers_among_injected_lines() -> None:
+    hidden = Redactor(None).octets(b"AUTH LOGIN\r\nYWxpY2U=\r\npa55\r\nMAIL FROM:<x@y>\r\n")
+    assert hidden == b"AUTH LOGIN\r\n********\r\n********\r\nMAIL FROM:<x@y>\r\n"
+
+
 def test_commands_past_the_limit_of_kept_exchanges_are_hidden(talk: Talk) -> None:
     """The timeline may hold what the list of exchanges no longer does."""
     conversation = talk("S 220 mx", f"C AUTH PLAIN {PLAIN}", "S 235 ok")

@@ -6,8 +6,6 @@ from bisect import bisect_left
 from collections import deque
 from typing import Final
 
-import msgspec
-
 from smtpdebug.model.packets import ACK, FIN, RST, SYN
 from smtpdebug.model.streams import (
     CLIENT,
@@ -23,32 +21,16 @@ from smtpdebug.model.streams import (
 )
 from smtpdebug.tcp.flows import Key
 from smtpdebug.tcp.half import Half, Held
+from smtpdebug.tcp.handshake import NEAR, take_syn
+from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import MASK, ahead, plausible
 
 START_PACKETS: Final = 4
 """Packets to wait, without a SYN, for earlier data or the peer's first ACK."""
-NEAR: Final = 1 << 20
-"""A SYN or RST this near to the expected number belongs to the connection that is there."""
 LINGER_NS: Final = 5_000_000_000
 """Packets this long after the close still belong to the connection."""
 
 _NAMES: Final = ("client", "server")
-
-
-class Segment(msgspec.Struct, gc=False):
-    """One row, where the short way is not taken. Fields are those of :data:`smtpdebug.tcp.flows.Row`."""
-
-    low: bool
-    flags: int
-    seq: int
-    ack: int
-    window: int
-    length: int
-    captured: int
-    start: int
-    frame: int
-    ts_ns: int
-    capture: str
 
 
 class Connection:
@@ -108,7 +90,7 @@ class Connection:
         self.high.ripen(self.count, ts_ns, self.low.heard_ns)
         half.heard_ns = max(half.heard_ns, ts_ns)
         if flags & SYN:
-            self._syn(half, segment, at)
+            take_syn(self, half, segment, at)
         if flags & RST:
             self._rst(half, peer, segment, at)
             self.settle()
@@ -163,47 +145,6 @@ class Connection:
         return bool(low.held or high.held or low.evidence or high.evidence)
 
     # ---- handshake
-
-    def _syn(self, half: Half, segment: Segment, at: Location) -> None:
-        stream, ts_ns = self.stream, segment.ts_ns
-        answer = bool(segment.flags & ACK)
-        if half.isn == segment.seq:
-            if answer:
-                stream.syn_ack_retransmissions += 1
-                self.note("syn-ack-repeated", half.side, at)
-            else:
-                stream.syn_retransmissions += 1
-                if stream.syn_ack_ns is None:
-                    stream.last_syn_ns = ts_ns
-                self.note("syn-repeated", half.side, at)
-            return
-        first = (segment.seq + 1) & MASK
-        if half.isn >= 0 or (half.touched and first != half.base):
-            return
-        if not stream.complete and (half.side == CLIENT) == answer and not (self.low.touched or self.high.touched):
-            self.flip()
-            stream.decided_by = "syn"
-        self._begin_at_syn(half, first)
-        half.isn = segment.seq
-        stream.complete = True
-        if not answer:
-            stream.syn_ns = ts_ns
-            stream.last_syn_ns = ts_ns
-            return
-        if stream.syn_ack_ns is None:
-            stream.syn_ack_ns = ts_ns
-        if stream.refused_by is not None:
-            stream.refused_by = stream.closed_by = self.closing_ns = None
-        if self.early_ack is not None and self.early_ack[0] == first:
-            stream.established_ns = self.early_ack[1]
-
-    @staticmethod
-    def _begin_at_syn(half: Half, first: int) -> None:
-        """The SYN says where offset 0 is, though an ACK or data may have been captured before it."""
-        if half.base < 0:
-            half.begin(first, certain=True)
-        elif not half.touched:
-            half.rebase(first)
 
     def _acknowledged(self, half: Half, peer: Half, segment: Segment, at: Location) -> int:
         """What the segment's ACK says of the other direction; its offset there, or -1."""
@@ -411,25 +352,6 @@ class Connection:
             side, _, how = stream.closed_by.partition("-")
             stream.closed_by = f"{'server' if side == 'client' else 'client'}-{how}"
         stream.decided_by = "content"
-
-    def same_attempt(self, segment: Segment) -> bool:
-        """Whether a SYN belongs to this connection; otherwise the four-tuple is used again."""
-        half, peer = (self.low, self.high) if segment.low else (self.high, self.low)
-        if half.isn == segment.seq:
-            return True
-        if self.closing_ns is not None:
-            return False
-        if half.isn < 0:
-            return self._fits(half, peer, segment)
-        # A SYN without an answer, then another: a new attempt, unless the SYN is a stray inside the window.
-        answered = peer.isn >= 0 or peer.touched
-        return answered and abs(ahead(segment.seq, half.next_seq)) < NEAR
-
-    def _fits(self, half: Half, peer: Half, segment: Segment) -> bool:
-        """The first SYN of this direction, in a connection that is there already."""
-        if segment.flags & ACK and peer.isn >= 0 and ahead(segment.ack, peer.isn) < 1:
-            return False
-        return half.base < 0 or abs(ahead(segment.seq, half.next_seq)) < NEAR
 
 
 def _order(item: tuple[int, Chunk | Gap]) -> int:

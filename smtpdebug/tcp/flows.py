@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from smtpdebug.model.packets import PacketBatch
+from smtpdebug.model.packets import ACK, FIN, RST, SYN, PacketBatch
 from smtpdebug.model.streams import Endpoint
 
 Key: TypeAlias = tuple[int, int, int, int, int, int, int]
 """``(version, hi, lo, port, hi, lo, port)``, the numerically lower endpoint first."""
 
-Row: TypeAlias = tuple[bool, int, int, int, int, int, int, int, int, int, str]
-"""``(from the lower endpoint, flags, seq, ack, window, length, captured, start, frame, ts_ns, capture)``."""
+Row: TypeAlias = tuple[bool, bool, int, int, int, int, int, int, int, int, int, str]
+"""``(from the lower endpoint, plain, flags, seq, ack, window, length, captured, start, frame, ts_ns, capture)``.
 
+Plain: ACK without SYN, FIN or RST, an open window, no octet cut off by the capture."""
+
+_SPECIAL: Final = SYN | FIN | RST | ACK
 _Rows64: TypeAlias = npt.NDArray[np.uint64]
 
 
@@ -106,9 +109,12 @@ def _rows(batch: PacketBatch, order: npt.NDArray[np.int64], low: npt.NDArray[np.
         captures = [names[files[0]]] * len(files)
     else:
         captures = [names[index] for index in files.tolist()]
+    flags = batch.flags[order]
+    plain = (flags & _SPECIAL == ACK) & (batch.window != 0)[order] & (batch.captured == batch.length)[order]
     return zip(
         low[order].tolist(),
-        batch.flags[order].tolist(),
+        plain.tolist(),
+        flags.tolist(),
         batch.seq[order].tolist(),
         batch.ack[order].tolist(),
         batch.window[order].tolist(),

@@ -103,7 +103,7 @@ class Half:
         self.recent: list[bytes] = []
         self.acked = -1
         """Highest offset that the peer acknowledged."""
-        self.evidence: deque[Evidence] = deque()
+        self.evidence: list[Evidence] = []
         self.ripe: Evidence | None = None
         """The latest whose grace is over."""
         self.queue: list[tuple[int, Chunk | Gap]] | None = None
@@ -163,7 +163,7 @@ class Half:
             self.fin = self.fin - by if self.fin >= 0 else -1
             self.acked = self.acked - by if self.acked >= 0 else -1
             self.ripe = None
-            self.evidence = deque(Evidence(e.offset - by, e.count, e.at) for e in self.evidence)
+            self.evidence = [Evidence(e.offset - by, e.count, e.at) for e in self.evidence]
 
     def skip(self, offset: int) -> None:
         """Nothing of this direction is captured: follow the peer's ACKs, so that they keep their meaning."""
@@ -312,7 +312,7 @@ class Half:
             return
         evidence = self.evidence
         while evidence and (count - evidence[0].count > GRACE_PACKETS or ts_ns - evidence[0].at.ts_ns > GRACE_NS):
-            self._believe(evidence.popleft())
+            self._believe(evidence.pop(0))
         if self.ripe is not None and self.ripe.offset > self.next:
             self._believe(self.ripe)
         held = self.held
@@ -342,7 +342,7 @@ class Half:
         """Drop what has come after all, or was named missing."""
         evidence = self.evidence
         while evidence and evidence[0].offset <= self.next:
-            evidence.popleft()
+            evidence.pop(0)
 
     def clamp(self) -> None:
         """The FIN is known: an ACK beyond it acknowledges no more data."""
@@ -350,14 +350,14 @@ class Half:
             self.fin_acked, self.acked = True, self.fin
         if self.ripe is not None:
             self.ripe = Evidence(min(self.ripe.offset, self.fin), self.ripe.count, self.ripe.at)
-        self.evidence = deque(Evidence(min(e.offset, self.fin), e.count, e.at) for e in self.evidence)
+        self.evidence = [Evidence(min(e.offset, self.fin), e.count, e.at) for e in self.evidence]
 
     def flush(self, at: Location) -> None:
         """The stream ends: name every hole, give out everything."""
         if not self.started:
             self.start(None)
         while self.evidence:
-            self._believe(self.evidence.popleft())
+            self._believe(self.evidence.pop(0))
         while (end := self.hole_end()) >= 0:
             self.give_up(end, at, "closed")
         self.recent.clear()

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
 
-from smtpdebug.model.packets import ACK, FIN, RST, SYN, PacketBatch, Unreachable
+from smtpdebug.model.packets import ACK, RST, SYN, PacketBatch, Unreachable
 from smtpdebug.model.streams import (
     MAIL_PORTS,
     Chunk,
@@ -22,15 +21,15 @@ from smtpdebug.model.streams import (
     StreamOpened,
     TcpStreamEvent,
 )
-from smtpdebug.tcp.connection import LINGER_NS, Connection, Segment, other
+from smtpdebug.tcp.connection import LINGER_NS, Connection, other
 from smtpdebug.tcp.flows import Key, Row, endpoint, group
+from smtpdebug.tcp.handshake import same_attempt
 from smtpdebug.tcp.icmp import Errors
+from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import HALF_SPACE, MASK
 from smtpdebug.tcp.table import Table
 
 __all__ = ["MAIL_PORTS", "Reassembler"]
-
-_SPECIAL: Final = SYN | FIN | RST | ACK
 
 
 class Reassembler:
@@ -135,7 +134,7 @@ class Reassembler:
         done = 0
         for error in errors:
             here = done
-            while here < len(rows) and rows[here][9] <= error.ts_ns:
+            while here < len(rows) and rows[here][10] <= error.ts_ns:
                 here += 1
             self._walk(key, iter(rows[done:here]), buf)
             self._table.unreachable(key, error)
@@ -150,16 +149,10 @@ class Reassembler:
         seen_in = ""
         for row in rows:
             if connection is not None and connection.plain:
-                low, flags, seq, ack, window, length, captured, start, frame, ts_ns, capture = row
+                low, plain, _, seq, ack, _, length, _, start, frame, ts_ns, capture = row
                 half, peer = (connection.low, connection.high) if low else (connection.high, connection.low)
                 behind = (peer.next_seq - ack) & MASK
-                if (
-                    flags & _SPECIAL == ACK
-                    and seq == half.next_seq
-                    and window
-                    and captured == length
-                    and behind < HALF_SPACE
-                ):
+                if plain and seq == half.next_seq and behind < HALF_SPACE:
                     half.packets += 1
                     if capture is not seen_in:
                         seen_in = capture
@@ -219,10 +212,9 @@ class Reassembler:
     @staticmethod
     def _over(connection: Connection, segment: Segment) -> str:
         """Why this packet is not of the connection that is there, or ``""``."""
-        if segment.flags & SYN:
-            return "" if connection.same_attempt(segment) else "reused"
-        closing = connection.closing_ns
-        return "closed" if closing is not None and segment.ts_ns - closing > LINGER_NS else ""
+        if connection.closing_ns is not None and segment.ts_ns - connection.closing_ns > LINGER_NS:
+            return "closed"
+        return "reused" if segment.flags & SYN and not same_attempt(connection, segment) else ""
 
     def _is_stray(self, key: Key, segment: Segment) -> bool:
         if segment.flags & SYN:
@@ -264,5 +256,5 @@ class Reassembler:
 def _leave(connection: Connection, last: Row | None) -> None:
     """Bring the stream up to date; ``last`` is the latest packet of it in this walk."""
     if last is not None:
-        connection.stream.last = Location(last[10], last[8], last[9])
+        connection.stream.last = Location(last[11], last[9], last[10])
     connection.sync()

@@ -110,6 +110,7 @@ class Table:
                 if len(lingering) <= LINGERING and now_ns - closing <= LINGER_NS:
                     return
                 self.shut(first, "closed")
+            first.lingers = False
             lingering.popleft()
 
     # ---- after a walk

@@ -31,7 +31,7 @@ def grouped(segments: list[Seg]) -> dict[Key, list[tuple[int, bool]]]:
     found: dict[Key, list[tuple[int, bool]]] = {}
     for key, count in zip(result.keys, result.counts, strict=True):
         assert key not in found
-        found[key] = [(row[8], row[0]) for row, _ in zip(result.rows, range(count), strict=False)]
+        found[key] = [(row[9], row[0]) for row, _ in zip(result.rows, range(count), strict=False)]
     return found
 
 
@@ -39,7 +39,7 @@ def grouped(segments: list[Seg]) -> dict[Key, list[tuple[int, bool]]]:
 def test_rows_are_with_their_connection_in_order(segments: list[Seg]) -> None:
     rows = numbered(segments)
     result = group(batch(rows))
-    frames = [row[8] for row in result.rows]
+    frames = [row[9] for row in result.rows]
     assert sum(result.counts) == len(rows)
     position, found = 0, {}
     for key, count in zip(result.keys, result.counts, strict=True):
@@ -84,7 +84,7 @@ def test_a_collision_made_on_purpose_joins_nothing() -> None:
     assert mix(unmix(12345)) == 12345
     result = group(batch(rows))
     assert result.counts == [2, 2]
-    assert [row[8] for row in result.rows] == [1, 3, 2, 4]
+    assert [row[9] for row in result.rows] == [1, 3, 2, 4]
 
 
 def test_endpoints_in_words() -> None:

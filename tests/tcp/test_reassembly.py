@@ -261,3 +261,28 @@ def test_nonsense_times_hold_nothing_up() -> None:
     seen = run(rows, cuts=range(1, 5))
     assert (seen.bytes(0), seen.bytes(1)) == (b"QUIT\r\n", b"220 hi\r\n")
     assert len(seen.streams) == 1
+
+
+def test_refused_then_accepted_on_the_same_attempt() -> None:
+    """The server comes up between two copies of one SYN."""
+    wire = Wire()
+    wire.put("C", SYN, -1)
+    wire.put("S", RST | ACK, -5001, 0)
+    wire.wait(SECOND).handshake().c(0, b"EHLO\r\n").wait(60 * SECOND)
+    closed_late = wire.c(6, b"", 0, FIN | ACK).s(0, b"", 7, FIN | ACK).c(7, b"", 1, ACK)
+    for cuts in (range(0), range(1, 9)):
+        seen = run(closed_late, cuts=cuts)
+        stream = seen.stream
+        assert (stream.refused_by, stream.closed_by, stream.syn_retransmissions) == (None, "client-fin", 1)
+        assert seen.bytes(0) == b"EHLO\r\n"
+        assert stream.last_syn_ns is not None
+        assert stream.last_syn_ns - START >= SECOND
+
+
+def test_an_attempt_refused_long_ago_is_another_stream() -> None:
+    wire = Wire()
+    wire.put("C", SYN, -1)
+    wire.put("S", RST | ACK, -5001, 0)
+    wire.wait(6 * SECOND).put("C", SYN, -1)
+    for cuts in (range(0), [1, 2]):
+        assert [s.reused for s in run(wire, cuts=cuts).streams] == [False, True]

@@ -1,0 +1,87 @@
+"""The handshake, in whatever order it was captured, and whether a SYN begins another connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from smtpdebug.model.packets import ACK
+from smtpdebug.model.streams import CLIENT, Location
+from smtpdebug.tcp.segment import Segment
+from smtpdebug.tcp.sequence import MASK, ahead
+
+if TYPE_CHECKING:
+    from smtpdebug.tcp.connection import Connection
+    from smtpdebug.tcp.half import Half
+
+NEAR: Final = 1 << 20
+"""A SYN or RST this near to the expected number belongs to the connection that is there."""
+
+
+def take_syn(connection: Connection, half: Half, segment: Segment, at: Location) -> None:
+    """A SYN or SYN-ACK (RFC 9293 section 3.5) of this connection, first or repeated."""
+    stream, ts_ns = connection.stream, segment.ts_ns
+    answer = bool(segment.flags & ACK)
+    if half.isn == segment.seq:
+        if answer:
+            stream.syn_ack_retransmissions += 1
+            connection.note("syn-ack-repeated", half.side, at)
+        else:
+            stream.syn_retransmissions += 1
+            if stream.syn_ack_ns is None:
+                stream.last_syn_ns = ts_ns
+            connection.note("syn-repeated", half.side, at)
+        return
+    first = (segment.seq + 1) & MASK
+    if half.isn >= 0 or (half.touched and first != half.base):
+        return
+    if (
+        not stream.complete
+        and (half.side == CLIENT) == answer
+        and not (connection.low.touched or connection.high.touched)
+    ):
+        connection.flip()
+        stream.decided_by = "syn"
+    _begin_at_syn(half, first)
+    half.isn = segment.seq
+    stream.complete = True
+    if not answer:
+        stream.syn_ns = ts_ns
+        stream.last_syn_ns = ts_ns
+        return
+    if stream.syn_ack_ns is None:
+        stream.syn_ack_ns = ts_ns
+    if stream.refused_by is not None:
+        stream.refused_by = stream.closed_by = connection.closing_ns = None
+    if connection.early_ack is not None and connection.early_ack[0] == first:
+        stream.established_ns = connection.early_ack[1]
+
+
+def _begin_at_syn(half: Half, first: int) -> None:
+    """The SYN says where offset 0 is, though an ACK or data may have been captured before it."""
+    if half.base < 0:
+        half.begin(first, certain=True)
+    elif not half.touched:
+        half.rebase(first)
+
+
+def same_attempt(connection: Connection, segment: Segment) -> bool:
+    """Whether a SYN belongs to this connection; otherwise the four-tuple is used again."""
+    half, peer = (connection.low, connection.high) if segment.low else (connection.high, connection.low)
+    if half.isn == segment.seq:
+        return True
+    if segment.flags & ACK and half.isn < 0 and peer.isn >= 0 and ahead(segment.ack, peer.isn) == 1:
+        return True  # answers the SYN that is here, though a reset may have come before
+    if connection.closing_ns is not None:
+        return False
+    if half.isn < 0:
+        return _fits(half, peer, segment)
+    # A SYN without an answer, then another: a new attempt, unless the SYN is a stray inside the window.
+    answered = peer.isn >= 0 or peer.touched
+    return answered and abs(ahead(segment.seq, half.next_seq)) < NEAR
+
+
+def _fits(half: Half, peer: Half, segment: Segment) -> bool:
+    """The first SYN of this direction, in a connection that is there already."""
+    if segment.flags & ACK and peer.isn >= 0 and ahead(segment.ack, peer.isn) < 1:
+        return False
+    return half.base < 0 or abs(ahead(segment.seq, half.next_seq)) < NEAR

@@ -85,6 +85,19 @@ class _Lz4:
         return bool(self._inflate.eof) or self._fresh
 
 
+def _standard_input() -> tuple[int, bytes | None]:
+    """Its file descriptor, or what is in it where it has none (put there by a test or another program)."""
+    if sys.stdin is None:
+        raise OSError(0, "there is no standard input")
+    try:
+        fd = sys.stdin.fileno()
+    except (OSError, ValueError):
+        return -1, sys.stdin.buffer.read()
+    if os.isatty(fd):
+        raise OSError(0, "standard input is a terminal; pipe into it what tcpdump -w - writes")
+    return fd, None
+
+
 class DamagedCompression(Exception):
     """The compressed data cannot be decompressed further; the message says why."""
 
@@ -108,13 +121,15 @@ class ByteStream:
     def __init__(self, path: str | Path, data: bytes | None = None) -> None:
         self._file: BinaryIO | None = None
         self._memory: BytesIO | None = None
+        if data is None and str(path) == "-":
+            self._fd, data = _standard_input()
+        elif data is None:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._fd = self._file.fileno()
         if data is not None:
             self._fd, self._memory = -1, BytesIO(data)
             self.pipe, self.size = False, len(data)
         else:
-            if str(path) != "-":
-                self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-            self._fd = sys.stdin.fileno() if self._file is None else self._file.fileno()
             status = os.fstat(self._fd)
             self.pipe = not stat.S_ISREG(status.st_mode)
             self.size = None if self.pipe else status.st_size

@@ -29,6 +29,11 @@ Ether, Dot1Q, Dot1AD = l2.Ether, l2.Dot1Q, l2.Dot1AD
 SLL2_HEADER = struct.Struct(">HHIHBB8s")
 
 
+def frame(**fields: int) -> Any:
+    """An Ethernet header with addresses: without them scapy would ask the network."""
+    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", **fields)
+
+
 def records_of(packets: list[tuple[int, bytes]], *, cut: int | None = None) -> Records:
     """Records of (link type, bytes), as a walker gives them; ``cut`` is a snaplen."""
     captured = [packet[:cut] for _, packet in packets]
@@ -59,7 +64,7 @@ def link_header(link: int, version: int, packet: bytes) -> bytes:
     """The packet behind a header of that link type, written from the LINKTYPE descriptions, not by our code."""
     kind = 0x0800 if version == 4 else 0x86DD
     if link == 1:
-        return bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=kind)) + packet
+        return bytes(frame(type=kind)) + packet
     if link == 113:
         return struct.pack(">HHH8sH", 0, 1, 6, bytes(8), kind) + packet
     if link == 276:
@@ -172,10 +177,10 @@ DATA = IP(src="192.0.2.1", dst="192.0.2.2") / TCP(sport=40000, dport=25, flags="
 
 @pytest.mark.parametrize("kinds", [[0x8100], [0x88A8, 0x8100], [0x9100, 0x8100], [0x88A8, 0x8100, 0x8100]])
 def test_vlan_tags_stack(kinds: list[int]) -> None:
-    frame = bytes(12)
+    tags = bytes(12)
     for kind in kinds:
-        frame += struct.pack(">HH", kind, 42)
-    batch = one(1, frame + b"\x08\x00" + bytes(DATA))
+        tags += struct.pack(">HH", kind, 42)
+    batch = one(1, tags + b"\x08\x00" + bytes(DATA))
     assert payload(batch) == b"QUIT\r\n"
 
 
@@ -227,13 +232,13 @@ def test_loopback_families(order: str, family: int) -> None:
 
 def test_what_has_no_row_is_counted_by_name() -> None:
     packets = [
-        bytes(Ether(type=0x0806)) + bytes(28),
-        bytes(Ether() / IP() / UDP(sport=53, dport=53) / b"x"),
-        bytes(Ether() / IP() / ICMP()),
-        bytes(Ether(type=0x88CC)) + bytes(20),
-        bytes(Ether(type=0x1234)) + bytes(20),
-        bytes(Ether() / IP(proto=132) / bytes(12)),
-        bytes(Ether())[:10],
+        bytes(frame(type=0x0806)) + bytes(28),
+        bytes(frame() / IP() / UDP(sport=53, dport=53) / b"x"),
+        bytes(frame() / IP() / ICMP()),
+        bytes(frame(type=0x88CC)) + bytes(20),
+        bytes(frame(type=0x1234)) + bytes(20),
+        bytes(frame() / IP(proto=132) / bytes(12)),
+        bytes(frame())[:10],
     ]
     batch = decode(records_of([(1, packet) for packet in packets] + [(147, b"x"), (101, b"\x10")]))
     assert len(batch) == 0

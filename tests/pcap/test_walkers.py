@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpdebug.pcap.classic import ClassicWalker
-from smtpdebug.pcap.formats import HEAD_BYTES, SnoopWalker, looks_like, walker_for
+from smtpdebug.pcap.formats import SnoopWalker, looks_like, walker_for
 from smtpdebug.pcap.ng import Interface, NgWalker
 from smtpdebug.pcap.records import Records, Walker, join_records
 

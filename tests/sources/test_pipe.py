@@ -85,3 +85,39 @@ def test_a_dripping_pipe_is_passed_on_too(fifo: Path) -> None:
     thread.join(10)
     assert sum(batches) == 40
     assert len(batches) >= 2
+
+
+def test_standard_input_as_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "wb") as pipe:
+        monkeypatch.setattr("sys.stdin", stdin)
+        pipe.write(b"".join(pieces()))
+        pipe.close()
+        captures = open_captures(["-"])
+        assert [seq for batch in captures for seq in batch.seq.tolist()] == [0, 1, 2, 3]
+        assert captures.captures == ("-",)
+
+
+def test_standard_input_that_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As click's test runner gives it."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"".join(pieces()))))
+    assert sum(len(batch) for batch in open_captures(["-"])) == 4
+    monkeypatch.setattr("sys.stdin", None)
+    assert [str(error) for error in open_captures(["-"]).errors] == ["-: there is no standard input"]
+
+
+def test_a_pipe_among_files(fifo: Path, tmp_path: Path) -> None:
+    """Its packets are merged by time with those of a file."""
+    with (tmp_path / "file.pcap").open("wb") as file:
+        write_pcap(file, [(T - 10, LINK.segment(100, 0, 24)), (T + 10, LINK.segment(101, 0, 24))])
+
+    def writer() -> None:
+        with fifo.open("wb", buffering=0) as pipe:
+            for piece in pieces():
+                pipe.write(piece)
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    captures = open_captures([fifo, tmp_path / "file.pcap"])
+    assert [seq for batch in captures for seq in batch.seq.tolist()] == [100, 0, 1, 2, 3, 101]
+    thread.join(10)

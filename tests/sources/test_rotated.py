@@ -46,7 +46,7 @@ def rows(captures: CaptureSet) -> list[Row]:
 
 @given(st.data())
 def test_the_set_is_the_merge_by_time(data: st.DataObject) -> None:
-    """Against the plain definition: sorted by time, then file, then frame; the files in order of their first packets."""
+    """Against the plain definition: sorted by time, then file (in order of their first times), then frame."""
     files = data.draw(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=30), min_size=1, max_size=5))
     sizes = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     number = 0
@@ -62,9 +62,9 @@ def test_the_set_is_the_merge_by_time(data: st.DataObject) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         paths = []
-        for file, times in enumerate(numbered):
+        for file, packets in enumerate(numbered):
             paths.append(Path(folder) / f"{9 - file}.pcap")  # names that sort the other way round
-            write(paths[-1], times)
+            write(paths[-1], packets)
         for size in sizes:
             got = rows(open_captures(paths, batch_packets=size))
             assert [(at, name, frame, seq) for at, name, frame, seq, _ in got] == [

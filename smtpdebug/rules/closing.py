@@ -10,8 +10,9 @@ from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import State
-from smtpdebug.rules.table import KNOWN_VERBS
+from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
+_CLIENT: Final = 0
 _SERVER: Final = 1
 _PATIENCE_NS: Final = 30_000_000_000
 """How long a server may take to close after 221 before that is worth a word: well above a slow FIN, well below the
@@ -29,6 +30,15 @@ def _evident(conversation: Conversation, state: State) -> bool:
         return False
     stream = conversation.stream
     return stream.closed_by is not None and not any(stream.missing) and conversation.protocol in ("smtp", "lmtp")
+
+
+def _closer(conversation: Conversation) -> str | None:
+    """Who ended it first: by close_notify where TLS shows it (the FIN that answers it proves nothing), else by TCP."""
+    if conversation.tls is not None:
+        for alert in conversation.tls.alerts:
+            if alert.description == "close_notify":
+                return "client-fin" if alert.sender == _CLIENT else "server-fin"
+    return conversation.stream.closed_by
 
 
 def _last(conversation: Conversation) -> Exchange:
@@ -49,7 +59,7 @@ def _idle_ns(exchange: Exchange, conversation: Conversation) -> int:
 
 def _server_left(conversation: Conversation, state: State) -> bool:
     """The server closed first, without 421 or QUIT, before its own time-out, after a normal greeting."""
-    if conversation.stream.closed_by not in ("server-fin", "server-rst") or not _evident(conversation, state):
+    if _closer(conversation) not in ("server-fin", "server-rst") or not _evident(conversation, state):
         return False
     if state.quit_sent or state.closing is not None or state.greeting is None or state.greeting.code != 220:
         return False
@@ -173,7 +183,7 @@ def server_closed_without_421(conversation: Conversation, state: State) -> Itera
     A reset (not judged: a crash, a firewall and a full socket all look alike). A close after a refusal is SR148. A
     close after five idle minutes is a time-out. Inside TLS that was not opened, the last words are unknown.
     """
-    if not _server_left(conversation, state) or conversation.stream.closed_by != "server-fin":
+    if not _server_left(conversation, state) or _closer(conversation) != "server-fin":
         return
     last = _last(conversation)
     if last.command is not None and last.command.verb == "RSET" and last.reply is None:
@@ -214,7 +224,7 @@ def server_closed_after_refusal(conversation: Conversation, state: State) -> Ite
     ## Innocent look-alikes
     421 announces the close. A refusal at the greeting has rules of its own. 500 and 502: SR149.
     """
-    if not _server_left(conversation, state) or conversation.stream.closed_by != "server-fin":
+    if not _server_left(conversation, state) or _closer(conversation) != "server-fin":
         return
     last = _last(conversation)
     if last.reply is not None and last.reply.code >= 400 and not _unknown_to_server(last):
@@ -261,7 +271,7 @@ def closed_because_command_unknown(conversation: Conversation, state: State) -> 
         return
     errors = sum(1 for e in conversation.exchanges if e.reply is not None and e.reply.code >= 500)
     if errors <= 2 and last.command.verb.isascii() and last.command.verb.replace("-", "").isalnum():
-        yield _place(last, conversation), f"the server closed because of {last.command.verb}"
+        yield _place(last, conversation), f"the server closed because of {shown_verb(last.command)}"
 
 
 @rule(id="SC115", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.10", "RFC 5321 §4.1.4"))
@@ -295,7 +305,7 @@ def closed_without_quit(conversation: Conversation, state: State) -> Iterator[Sa
     elsewhere. A client that gave up on a reply that did not come (timing rules). A reset: nobody's intention is
     visible. A failed TLS handshake. Commands inside TLS that was not opened.
     """
-    if conversation.stream.closed_by != "client-fin" or not _evident(conversation, state):
+    if _closer(conversation) != "client-fin" or not _evident(conversation, state):
         return
     if state.quit_sent or state.closing is not None or state.greeting is None or state.greeting.code != 220:
         return

@@ -9,8 +9,10 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import HELLOS, State
-from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS
+from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, shown_verb
 
+_GAVE_UP_NS: Final = 2_000_000_000
+_TLS_PORTS: Final = frozenset({465, 2465})
 _FOREIGN_VERBS: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE"})
 
 
@@ -45,8 +47,9 @@ def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    A PROXY header, and a TLS ClientHello on a port with implicit TLS, come first by right. A capture that lost the
-    greeting or begins after it. Two packets captured out of order within a millisecond.
+    A PROXY header, and a TLS ClientHello on a port with implicit TLS, come first by right. Exim's PIPECONNECT, where
+    the server offered it before. A capture that lost the greeting or begins after it. Packets captured out of order:
+    what counts is what the client had acknowledged when it spoke. A client that gave up waiting, seconds later.
     """
     if state.lossy or conversation.joined_late or not conversation.stream.complete or len(conversation.exchanges) < 2:
         return
@@ -55,10 +58,24 @@ def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
         return
     reply = greeting.reply
     if reply is None:
-        if conversation.stream.bytes[1] == 0 and conversation.stream.complete:
-            yield first.at, f"the client sent {first.verb or 'a line'} and never got a greeting"
-    elif first.began.ts_ns + 1_000_000 <= reply.at.ts_ns and first.acked < max(reply.end, 1):
-        yield first.at, f"the client sent {first.verb or 'a line'} before the greeting was complete"
+        # A client that waited and then gave up, or TLS was expected: not in a hurry.
+        waited = first.began.ts_ns - (conversation.stream.established_ns or conversation.stream.opened.ts_ns)
+        if waited < _GAVE_UP_NS and first.verb != "QUIT" and conversation.stream.server.port not in _TLS_PORTS:
+            yield first.at, f"the client sent {shown_verb(first)} and never got a greeting"
+        return
+    if any(_offers_pipeconnect(e) for e in conversation.exchanges[1:3]):
+        return
+    unfinished = bool(reply.lines) and reply.lines[-1][3:4] == b"-"
+    # The acknowledgement tells what the client had seen; inside TLS or without it, time has to do.
+    late_ns = reply.at.ts_ns - first.began.ts_ns
+    early = first.acked < reply.end if first.acked >= 0 else late_ns >= 1_000_000
+    if early or unfinished:
+        yield first.at, f"the client sent {shown_verb(first)} before the greeting was complete"
+
+
+def _offers_pipeconnect(exchange: Exchange) -> bool:
+    reply = exchange.reply
+    return reply is not None and any(line[4:].upper() in (b"PIPECONNECT", b"X_PIPE_CONNECT") for line in reply.lines)
 
 
 @rule(
@@ -373,7 +390,7 @@ def command_unknown(exchange: Exchange, state: State) -> Iterator[Said]:
     if command.verb in _FOREIGN_VERBS or (state.data_refused and state.previous is not None):
         return
     if state.conversation.protocol in ("smtp", "lmtp"):
-        yield command.at, f"unknown command {command.verb[:40]!r}" if command.verb else "an empty line as a command"
+        yield command.at, f"unknown command {shown_verb(command)}" if command.verb else "an empty line as a command"
 
 
 @rule(
@@ -543,7 +560,7 @@ def clear_text_after_starttls(exchange: Exchange, state: State) -> Iterator[Said
     if command is None or exchange.encrypted or state.tls_agreed is None or state.previous is not state.tls_agreed:
         return
     if state.conversation.tls is None and not state.lossy and not command.outstanding:
-        yield command.at, f"{command.verb} in clear after STARTTLS was agreed"
+        yield command.at, f"{shown_verb(command)} in clear after STARTTLS was agreed"
 
 
 @rule(
@@ -645,4 +662,4 @@ def no_hello_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
     if previous.command.verb != "STARTTLS" or previous.encrypted or state.uncertain:
         return
     if command.verb not in HELLOS and command.verb not in ("QUIT", "NOOP", "RSET"):
-        yield command.at, f"the first command inside TLS is {command.verb}, not EHLO"
+        yield command.at, f"the first command inside TLS is {shown_verb(command)}, not EHLO"

@@ -9,6 +9,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, Command, Exchange
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import State
+from smtpdebug.rules.table import shown_verb
 
 _LAST_IN_GROUP: Final = frozenset({"EHLO", "DATA", "VRFY", "EXPN", "TURN", "QUIT", "NOOP", "AUTH"})
 """RFC 2920 3.1, and AUTH by RFC 4954 4. STARTTLS, where more than order is at stake, has rules of its own."""
@@ -84,7 +85,7 @@ def pipelining_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
     verbs = {e.command.verb for e in waiting if e.command is not None}
     assert exchange.command is not None
     if not verbs & (_LAST_IN_GROUP | {GREETING}):
-        yield exchange.command.at, f"{exchange.command.verb} sent without waiting, PIPELINING was not offered"
+        yield exchange.command.at, f"{shown_verb(exchange.command)} sent without waiting, PIPELINING was not offered"
 
 
 @rule(id="SC114", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 2920 §3.1", "RFC 4954 §4"))
@@ -121,7 +122,7 @@ def pipelined_after_synchronising_command(exchange: Exchange, state: State) -> I
         return
     behind = waiting[-1].command
     if behind is not None and behind.verb in _LAST_IN_GROUP:
-        yield exchange.command.at, f"{exchange.command.verb} sent without waiting for the reply to {behind.verb}"
+        yield exchange.command.at, f"{shown_verb(exchange.command)} sent without waiting for the reply to {behind.verb}"
 
 
 @rule(
@@ -184,6 +185,8 @@ def message_sent_before_354(exchange: Exchange, state: State) -> Iterator[Said]:
         return
     if previous.command is None or previous.command.verb != "DATA" or previous.reply is None:
         return
+    if any(e.data is not None and e.data.odd_ends for e in state.conversation.exchanges[: state.index]):
+        return  # smuggled: the client sent one message, the server saw two
     if previous.reply.code == 354 and data.began.ts_ns + 5_000_000 < previous.reply.began.ts_ns:
         yield command.at, "the mail data began before 354 came"
 

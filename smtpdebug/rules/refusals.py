@@ -9,6 +9,7 @@ from smtpdebug.model.smtp import AUTH_ANSWER, END_OF_DATA, GREETING, Exchange, R
 from smtpdebug.rules.registry import UNASKED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
+from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
 
 def _quoted(reply: Reply) -> str:
@@ -473,4 +474,6 @@ def command_rejected(exchange: Exchange) -> Iterator[Said]:
     if command is None or reply is None or command.verb in (GREETING, AUTH_ANSWER, END_OF_DATA):
         return
     if 500 <= reply.code <= 504 or reply.code == 555:
-        yield reply.at, f"{command.verb or 'an empty line'} rejected: {_quoted(reply)}"
+        # A reply may repeat the line; a line that is no command may be an AUTH answer out of its place.
+        words = _quoted(reply) if command.verb in KNOWN_VERBS else str(reply.code)
+        yield reply.at, f"{shown_verb(command)} rejected: {words}"

@@ -8,6 +8,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import State
+from smtpdebug.rules.table import shown_verb
 
 
 @rule(
@@ -58,7 +59,7 @@ def conversation_goes_on_after_421(exchange: Exchange, state: State) -> Iterator
     if previous is None or previous.reply is not state.closing or command.outstanding or state.uncertain:
         return
     if reply.code < 400 and not reply.oddities & AFTER_GAP:
-        yield reply.at, f"{reply.code} to {command.verb} after 421 announced the close"
+        yield reply.at, f"{reply.code} to {shown_verb(command)} after 421 announced the close"
 
 
 @rule(
@@ -199,7 +200,7 @@ def hello_demanded_for_harmless_command(exchange: Exchange, state: State) -> Ite
     if command is None or reply is None or reply.code != 503 or state.lossy or state.helo_tried or state.encrypted:
         return
     if state.greeting is not None and state.greeting.code == 220 and not command.outstanding:
-        yield reply.at, f"503 to {command.verb} before EHLO"
+        yield reply.at, f"503 to {shown_verb(command)} before EHLO"
 
 
 @rule(
@@ -282,7 +283,7 @@ def argument_ignored(exchange: Exchange) -> Iterator[Said]:
     """
     command, reply = exchange.command, exchange.reply
     if command is not None and reply is not None and command.argument.strip() and not command.oddities & AFTER_GAP:
-        yield reply.at, f"{reply.code} to {command.verb} with an argument: 501 is expected"
+        yield reply.at, f"{reply.code} to {shown_verb(command)} with an argument: 501 is expected"
 
 
 @rule(

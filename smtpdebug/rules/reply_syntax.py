@@ -229,7 +229,9 @@ def reply_never_finished(exchange: Exchange, state: State) -> Iterator[Said]:
     last = reply.lines[-1]
     is_end = exchange is conversation.exchanges[-1]
     if _coded(last) and last[3:4] == b"-" and (not is_end or conversation.stream.closed_by is not None):
-        yield reply.at, f"the reply ends with {_shown(last)}: its last line never came"
+        following = None if is_end else conversation.exchanges[state.index + 1].reply
+        changed = f", the next line has the code {following.code}" if following is not None else ""
+        yield reply.at, f"the reply ends with {_shown(last)}: its last line never came{changed}"
 
 
 @rule(

@@ -9,7 +9,7 @@ from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, E
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
-from smtpdebug.rules.table import MULTILINE_KEYWORDS
+from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
 
 
 def _first_word(reply: Reply) -> str:
@@ -166,7 +166,7 @@ def command_served_after_554_greeting(exchange: Exchange, state: State) -> Itera
     if command is None or reply is None or state.greeting is None or state.greeting.code != 554 or state.encrypted:
         return
     if command.verb not in ("QUIT", GREETING) and reply.code != 421 and not state.lossy:
-        yield reply.at, f"{reply.code} to {command.verb} after a 554 greeting"
+        yield reply.at, f"{reply.code} to {shown_verb(command)} after a 554 greeting"
 
 
 @rule(

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from smtpdebug.model.smtp import AUTH_ANSWER, END_OF_DATA, GREETING
+from smtpdebug.model.smtp import AUTH_ANSWER, END_OF_DATA, GREETING, Command
 
 EDITION: Final = "RFC 5321 (2008) with RFC 7504 (2015)"
 
@@ -205,3 +205,13 @@ def listed(verb: str, code: int) -> bool:
     if code in ANY_COMMAND:
         return True
     return code == 530 and verb not in NEVER_530
+
+
+def shown_verb(command: Command) -> str:
+    """The verb for a message. Never what might be an AUTH answer seen out of its place (principle 10)."""
+    verb = command.verb
+    if verb in KNOWN_VERBS or verb.startswith("("):
+        return verb
+    if not verb:
+        return "an empty line"
+    return verb if len(verb) <= 12 and verb.isascii() and verb.replace("-", "").isalpha() else "a line"

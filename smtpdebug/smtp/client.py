@@ -33,6 +33,7 @@ from smtpdebug.smtp.grammar import (
     chunk_size,
     command_parts,
     line_oddities,
+    usual_command,
 )
 from smtpdebug.smtp.maildata import Candidate, DataReader
 from smtpdebug.smtp.pairing import Pairing, Pending
@@ -46,6 +47,8 @@ reply comes; a ClientHello, STARTTLS being agreed; TLS."""
 
 HOLD_BYTES: Final = 256 << 10
 """Octets that wait for a reply; beyond, what they are is decided by their looks."""
+_USUAL: Final = 80
+"""Octets of a command line for which it pays to remember what it says."""
 _GATES: Final = {"DATA": "DATA", "AUTH": "AUTH", "X-EXPS": "AUTH", "STARTTLS": "STARTTLS"}
 _RESTARTS: Final = frozenset(("MAIL", "RSET", "EHLO", "HELO", "LHLO", "DATA", "XCLIENT"))
 
@@ -273,21 +276,16 @@ class ClientLexer:
             verb, argument = AUTH_ANSWER, line.decode("utf-8", "backslashreplace")
             gate = "AUTH"
             self._auth = False
+            oddities |= line_oddities(line)
         else:
-            verb, argument = command_parts(line)
+            if len(line) <= _USUAL:
+                verb, argument, odd = usual_command(line)
+            else:
+                verb, argument = command_parts(line)
+                odd = line_oddities(line)
+            oddities |= odd
             gate = _GATES.get(verb, "")
-        command = Command(
-            verb,
-            argument,
-            line,
-            began,
-            at,
-            offset,
-            end,
-            acked,
-            oddities | line_oddities(line),
-            encrypted,
-        )
+        command = Command(verb, argument, line, began, at, offset, end, acked, oddities, encrypted)
         entry = Pending(Exchange(command, None, None, encrypted), offset, gate)
         if gate:
             self._gate = gate

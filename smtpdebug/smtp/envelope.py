@@ -6,6 +6,7 @@ from smtpdebug.model.smtp import END_OF_DATA, Exchange, MailData, Message, Recip
 from smtpdebug.smtp.grammar import chunk_size, path_of
 
 _ENDS = frozenset(("EHLO", "HELO", "LHLO", "RSET", "QUIT", "STARTTLS", "XCLIENT"))
+_CONCERNED = _ENDS | {"MAIL", "SEND", "SOML", "SAML", "RCPT", "BDAT", END_OF_DATA}
 
 
 def _fine(code: int | None) -> bool:
@@ -40,6 +41,8 @@ class Envelopes:
         if command is None:
             return
         verb = command.verb
+        if verb not in _CONCERNED:
+            return
         code = exchange.reply.code if exchange.reply is not None else None
         if verb == "RCPT":
             if self.current is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from smtpdebug.model.smtp import (
@@ -95,6 +96,13 @@ def command_parts(line: bytes) -> tuple[str, str]:
     return verb.upper(), argument
 
 
+@lru_cache(maxsize=1024)
+def usual_command(line: bytes) -> tuple[str, str, int]:
+    """Verb, argument and oddities of a command line: for short ones, which come again and again."""
+    verb, argument = command_parts(line)
+    return verb, argument, line_oddities(line)
+
+
 def chunk_size(argument: str) -> tuple[int, bool] | None:
     """Size and LAST of a BDAT argument (RFC 3030 section 2), ``None`` where it is none: then no octets follow."""
     size, *more = argument.split() or ("",)
@@ -107,6 +115,10 @@ def chunk_size(argument: str) -> tuple[int, bool] | None:
 
 def path_of(argument: str) -> str:
     """The address of a MAIL or RCPT argument: what is between the angle brackets, else the first word."""
+    start = argument.find("<")
+    end = argument.find(">", start)
+    if 0 <= start < end and '"' not in argument:
+        return argument[start + 1 : end]
     match = _PATH.search(argument)
     if match:
         return match.group(1)

@@ -37,10 +37,10 @@ _TEXT_LINE: Final = 1000
 class Body:
     """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
 
-    __slots__ = ("_header_limit", "_headers", "_seen", "data", "hasher", "limits")
+    __slots__ = ("_header_limit", "_headers", "_keep", "_seen", "data", "hasher")
 
     def __init__(self, limits: Limits, data: MailData) -> None:
-        self.limits = limits
+        self._keep = limits.body_bytes
         self.data = data
         self.hasher = hashlib.sha256()
         self._headers: bytearray | None = bytearray()
@@ -54,7 +54,7 @@ class Body:
         self.hasher.update(content)
         if self._headers is not None:
             content = self._add_headers(self._headers, content)
-        keep = self.limits.body_bytes
+        keep = self._keep
         if keep and self._headers is None:
             had = data.body or b""
             data.body = had + content[: keep - len(had)]
@@ -167,15 +167,18 @@ class DataReader:
         window = held + chunk.data[pos:] if pos or held else chunk.data
         base = chunk.offset + pos - len(held)
         known = len(self.candidates)
+        dotted = True
         if self._crlf and not self._mid_line and window[:3] == b".\r\n":
             found, length = 0, 3
         else:
-            found = window.find(_END)
+            dot = window.find(b"\r\n.")
+            found = window.find(_END, dot) if dot >= 0 else -1
+            dotted = dot >= 0
             found, length = (found + 2, found + 5) if found >= 0 else (-1, 0)
         if found >= 0:
             self.held = b""
             if found:
-                self._absorb(window[:found], base, chunk.at)
+                self._absorb(window[:found], base, chunk.at, dotted)
             data.ended = self.done = True
             data.wire_bytes = base + length - data.offset
             data.end = base + length
@@ -189,7 +192,7 @@ class DataReader:
             long = window[: len(window) - 3].rstrip(b"\r")
             cut = max(cut, len(long), len(window) - _PARTIAL)
         if cut:
-            self._absorb(window[:cut], base, chunk.at)
+            self._absorb(window[:cut], base, chunk.at, dotted)
             self.held = window[cut:]
         else:
             self.held = window
@@ -222,27 +225,52 @@ class DataReader:
     def _flush(self) -> None:
         if self.held:
             held, self.held = self.held, b""
-            self._absorb(held, self._end - len(held), self.data.at)
+            self._absorb(held, self._end - len(held), self.data.at, True)
 
     def _finish(self) -> None:
         self.body.finish()
         if self.data.longest_line > _TEXT_LINE:
             self.data.oddities |= LONG_LINE
 
-    def _absorb(self, region: bytes, base: int, at: Location) -> None:
-        """Take in octets that are surely data; they end with a line or leave it in the middle."""
-        endings = region.count(b"\r\n")
-        bare_lf = region.count(b"\n") != endings
-        bare_cr = region.count(b"\r") != endings
+    def _absorb(self, region: bytes, base: int, at: Location, dotted: bool) -> None:
+        """Take in octets that are surely data; they end with a line or leave it in the middle.
+
+        ``dotted``: a line among them may begin with a dot.
+        """
         data = self.data
-        for known in data.odd_ends:
-            if len(known.following) < _FOLLOWING:
-                known.following = (known.following + region)[:_FOLLOWING]
+        if data.odd_ends:
+            for known in data.odd_ends:
+                if len(known.following) < _FOLLOWING:
+                    known.following = (known.following + region)[:_FOLLOWING]
+        lines = region.split(b"\r\n")
+        joined = b"".join(lines)
+        bare_lf = b"\n" in joined
+        bare_cr = b"\r" in joined
         if bare_lf or bare_cr or not self._crlf:
             data.oddities |= (BARE_LF if bare_lf else 0) | (BARE_CR if bare_cr else 0)
             self._look_alikes(region, base, at)
-            return
-        self._take(region)
+        elif not lines[-1] and not self._mid_line and not (dotted and self._has_dots(region)):
+            self._take_lines(region, lines, joined)
+        else:
+            self._take(region)
+
+    @staticmethod
+    def _has_dots(region: bytes) -> bool:
+        return region[0] == 46 or b"\r\n." in region
+
+    def _take_lines(self, region: bytes, lines: list[bytes], joined: bytes) -> None:
+        """The usual case of :meth:`_take`: whole lines, all of them ended by CRLF, none with a dot first."""
+        data = self.data
+        odd = joined.translate(None, ORDINARY)
+        if odd:
+            data.oddities |= oddities_of(odd)
+        data.lines += len(lines) - 1
+        longest = max(map(len, lines)) + 2
+        if longest > data.longest_line:
+            data.longest_line = longest
+        self._length = 0
+        self.body.add(region)
+        self._context = b"\r\n"
 
     def _look_alikes(self, region: bytes, base: int, at: Location) -> None:
         """As :meth:`_absorb` where line ends are not all CRLF: stop at each look-alike of the end."""

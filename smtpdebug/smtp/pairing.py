@@ -56,7 +56,7 @@ class Pairing:
     """
 
     __slots__ = (
-        "_commands", "_limits", "_previous", "_recent", "_resync", "_timeline", "_verdict",
+        "_commands", "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict",
         "completed", "envelopes", "exchanges", "log", "orphan", "pending", "replies", "tls_agreed", "truncated",
     )  # fmt: skip
 
@@ -68,7 +68,8 @@ class Pairing:
         *,
         lmtp: bool,
     ) -> None:
-        self._limits = limits
+        self._limit = limits.exchanges
+        self._items = 4 * limits.exchanges
         self._timeline = timeline
         self._verdict = verdict
         self.envelopes = Envelopes(limits.exchanges, lmtp=lmtp)
@@ -99,7 +100,7 @@ class Pairing:
 
     def put(self, exchange: Exchange) -> None:
         """Keep an exchange, within the limit."""
-        if len(self.exchanges) < self._limits.exchanges:
+        if len(self.exchanges) < self._limit:
             self.exchanges.append(exchange)
         else:
             self.truncated = True
@@ -168,9 +169,9 @@ class Pairing:
             self.log.append(reply)
         exchange = Exchange(command=None, reply=reply, encrypted=reply.encrypted)
         before = self.pending[0].exchange if self.pending else None
-        if len(self._timeline) < 4 * self._limits.exchanges:
+        if len(self._timeline) < self._items:
             self._timeline.append(reply)
-        if before is None or len(self.exchanges) >= self._limits.exchanges:
+        if before is None or len(self.exchanges) >= self._limit:
             self.put(exchange)
         else:
             for index in range(len(self.exchanges) - 1, -1, -1):
@@ -204,7 +205,7 @@ class Pairing:
         exchange.wait_ns = wait if wait > 0 else 0
         self._previous = reply
         self._recent.append(reply)
-        if len(self._timeline) < 4 * self._limits.exchanges:
+        if len(self._timeline) < self._items:
             self._timeline.append(reply)
         if head.gate == "STARTTLS" and reply.code == 220:
             self.tls_agreed = reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from smtpdebug.model.smtp import AFTER_GAP, BARE_LF, MALFORMED, OVERLONG, UNTERMINATED, Reply
@@ -10,6 +11,33 @@ from smtpdebug.smtp.grammar import TLS_RECORD, enhanced_code, line_oddities
 
 _LINES: Final = 1000
 """Lines kept of one reply."""
+_USUAL: Final = 1024
+"""Octets of a chunk for which it pays to remember what replies it holds."""
+
+
+@lru_cache(maxsize=1024)
+def whole_replies(data: bytes) -> tuple[tuple[int, tuple[bytes, ...], str | None, int, int, int], ...] | None:
+    """Replies of which nothing is missing and nothing is odd: code, lines, enhanced code, oddities, start and end.
+
+    ``None`` where ``data`` is anything else than such replies.
+    """
+    if data[-2:] != b"\r\n":
+        return None
+    lines = data[:-2].split(b"\r\n")
+    if data.count(b"\n") != len(lines) or data.count(b"\r") != len(lines):
+        return None
+    replies, first, start, end, oddities = [], 0, 0, 0, 0
+    for index, line in enumerate(lines):
+        end += len(line) + 2
+        mark = line[3:4]
+        if not line[:3].isdigit() or line[:3] != lines[first][:3] or mark not in (b" ", b"-", b"") or len(line) < 3:
+            return None
+        oddities |= line_oddities(line)
+        if mark != b"-":
+            whole = tuple(lines[first : index + 1])
+            replies.append((int(line[:3]), whole, enhanced_code(whole[0]), oddities, start, end))
+            first, start, oddities = index + 1, end, 0
+    return tuple(replies) if first == len(lines) and max(map(len, lines)) and len(lines) <= _LINES else None
 
 
 class ReplyLexer:
@@ -62,24 +90,25 @@ class ReplyLexer:
     def feed(self, chunk: Chunk) -> int:
         """Take the next bytes; gives how many were lines (fewer than all where TLS begins)."""
         data = chunk.data
-        # The usual case: one whole line that is a whole reply.
-        if not self._held and not self._lines and not self._after_gap and data[3:4] == b" " and data[-2:] == b"\r\n":
-            line = data[:-2]
-            if b"\n" not in line and line[:3].isdigit() and line.isascii():
-                self.found.append(
-                    Reply(
-                        code=int(line[:3]),
-                        lines=[line],
-                        began=chunk.began,
-                        at=chunk.at,
-                        enhanced=enhanced_code(line),
-                        offset=chunk.offset,
-                        end=chunk.offset + len(data),
-                        acked=chunk.acked,
-                        oddities=line_oddities(line),
-                        encrypted=chunk.encrypted,
+        if not self._held_length and not self._lines and not self._after_gap and len(data) <= _USUAL:
+            # The usual case: whole replies, whose wording is mostly the same again and again.
+            whole = whole_replies(data)
+            if whole is not None:
+                offset = chunk.offset
+                for code, lines, enhanced, oddities, start, end in whole:
+                    reply = Reply(
+                        code,
+                        list(lines),
+                        chunk.began,
+                        chunk.at,
+                        enhanced,
+                        offset + start,
+                        offset + end,
+                        chunk.acked,
+                        oddities,
+                        chunk.encrypted,
                     )
-                )
+                    self.found.append(reply)
                 return len(data)
         return self._feed_lines(chunk)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -57,7 +58,8 @@ CASES = [
         ("C", b".\r\n"),
         ("S", b"250 queued\r\n"),
         *BYE,
-        expected="greeting=220 EHLO=250 MAIL=250 RCPT=250 RCPT=550 DATA=354 eod=250 MAIL=250 RCPT=250 DATA=354 eod=250 QUIT=221",
+        expected="greeting=220 EHLO=250 MAIL=250 RCPT=250 RCPT=550 DATA=354 eod=250 "
+        "MAIL=250 RCPT=250 DATA=354 eod=250 QUIT=221",
     ),
     case(
         "refused DATA, what follows it is commands",
@@ -200,7 +202,7 @@ def chunks_of(turns: tuple[tuple[str, bytes], ...], cuts: list[list[int]]) -> tu
         side: Side = 0 if who == "C" else 1
         at = Location("x", number + 1, START_NS + (number + 1) * 1_000_000)
         edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts[number % len(cuts)])})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             piece = data[start:end]
             sides[side].append(Chunk(stream, side, said[side], piece, at, at, said[1 - side]))
             said[side] += len(piece)

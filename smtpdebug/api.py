@@ -176,7 +176,7 @@ class Secrets:
         from smtpdebug.sources.tshark import TsharkDecryptor, find_tshark
 
         try:
-            tshark = TsharkDecryptor(find_tshark(), [key.pem for key in self.ring], self._limits)
+            tshark = TsharkDecryptor(find_tshark(), [key.pem() for key in self.ring], self._limits)
         except ToolError:
             if decrypt_with == "auto" and not verify:
                 return native

@@ -83,17 +83,20 @@ def _time(mark: _Mark) -> int:
 
 def _exchange_turns(exchanges: list[Exchange]) -> list[_Mark]:
     said: list[tuple[int, int]] = []
+    marks: list[_Mark] = []
     for exchange in exchanges:
         command, reply = exchange.command, exchange.reply
         if reply is None:
             if command is not None and exchange is exchanges[-1]:
                 said.append((command.at.ts_ns, 1))
+            elif command is not None:
+                # The reply was lost: whose the time up to the next thing seen was cannot be known.
+                marks.append((command.at.ts_ns, _UNKNOWN))
             continue
         if command is not None:
             said.append((exchange.data.at.ts_ns if exchange.data is not None else command.at.ts_ns, 1))
             said.append((reply.at.ts_ns, -1))
     said.sort()
-    marks: list[_Mark] = []
     outstanding = 0
     for at, step in said:
         outstanding += step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
@@ -12,6 +13,7 @@ from smtpdebug.smtp.parser import ConversationParser
 from smtpdebug.smtp.recognise import describe, recognise, server_side
 from smtpdebug.tls.tracker import TlsTracker
 
+_TIME = attrgetter("at.ts_ns")
 _SNIFF_BYTES = 1024
 """Enough of each direction to tell SMTP from anything else."""
 
@@ -222,13 +224,10 @@ class Builder:
         extra = [*self.stream.events, *self.gaps]
         if extra:
             conversation.timeline += extra
-        conversation.timeline.sort(key=_time)
+        conversation.timeline.sort(key=_TIME)
+        # The bound method closes a cycle, and cycles wait for the garbage collector.
+        self.feed = _drop
         return conversation
-
-
-def _time(item: object) -> int:
-    at: Location = item.at  # type: ignore[attr-defined]  # every TimelineItem has one
-    return at.ts_ns
 
 
 def _drop(event: Chunk | Gap) -> None:

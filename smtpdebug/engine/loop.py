@@ -48,7 +48,7 @@ class Engine:
         self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports)
         self._order = OutputOrder(self._limits.pending_conversations)
         self._builders: dict[int, Builder] = {}
-        self._keys: dict[int, Key] = {}
+        self._turn: dict[int, Key] = {}
         self._waiting: dict[int, Builder] = {}
         """Closed on the wire, plaintext still to come."""
         self._shown: dict[int, int] = {}
@@ -101,7 +101,7 @@ class Engine:
         yield from map(self._judged, self._order.ready())
 
     def _open(self, stream: Stream) -> None:
-        self._keys[stream.serial] = self._order.opened(stream.opened, stream.serial)
+        self._turn[stream.serial] = self._order.opened(stream.opened, stream.serial)
         builder = self._builders[stream.serial] = Builder(
             stream,
             self._limits,
@@ -148,7 +148,7 @@ class Engine:
         conversation.outcome = outcome(conversation)
         conversation.latency = account(conversation)
         conversation.finished = True
-        self._order.finished(self._keys.pop(stream.serial), conversation)
+        self._order.finished(self._turn.pop(stream.serial), conversation)
 
     def _explain(self, tracker: TlsTracker, flow: int) -> None:
         """Whether and by what the TLS was opened, or why not."""

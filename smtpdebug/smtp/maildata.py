@@ -173,7 +173,7 @@ class DataReader:
         else:
             dot = window.find(b"\r\n.")
             found = window.find(_END, dot) if dot >= 0 else -1
-            dotted = dot >= 0
+            dotted = dot >= 0 or window[0] == 46
             found, length = (found + 2, found + 5) if found >= 0 else (-1, 0)
         if found >= 0:
             self.held = b""

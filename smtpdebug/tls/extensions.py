@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 
 class Reader:
     """A cursor over bytes. Reading past the end gives what is there (zero, empty) and sets ``short``."""
@@ -39,6 +41,8 @@ class Reader:
 
 def numbers(data: bytes, width: int = 2) -> list[int]:
     """A packed list of unsigned integers; an odd rest is dropped."""
+    if width == 2:
+        return list(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1]))
     return [int.from_bytes(data[i : i + width], "big") for i in range(0, len(data) - width + 1, width)]
 
 
@@ -52,10 +56,12 @@ def vectors(data: bytes, width: int) -> list[bytes]:
 
 def parse_extensions(data: bytes) -> list[tuple[int, bytes]]:
     """(type, content) of each extension, in order, as sent."""
-    reader, out = Reader(data), []
-    while reader.left >= 4:
-        kind = reader.number(2)
-        out.append((kind, reader.vector(2)))
+    out = []
+    at, size = 0, len(data)
+    while size - at >= 4:
+        end = at + 4 + (data[at + 2] << 8 | data[at + 3])
+        out.append((data[at] << 8 | data[at + 1], data[at + 4 : end]))
+        at = end
     return out
 
 

@@ -1,14 +1,60 @@
-"""Fingerprints of a ClientHello: JA3 (Salesforce, 2017) and JA4 (FoxIO, 2023)."""
+"""What a ClientHello offers, in names, and its fingerprints: JA3 (Salesforce, 2017) and JA4 (FoxIO, 2023)."""
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from smtpdebug.tls import names
 from smtpdebug.tls.hello import ClientHello
 
 _JA4_VERSIONS: Final = {0x0304: "13", 0x0303: "12", 0x0302: "11", 0x0301: "10", 0x0300: "s3", 0x0002: "s2"}
+
+
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """The same for every connection that one client opens to one kind of server."""
+
+    versions: list[str]
+    suites: list[str]
+    groups: list[str]
+    signature_algorithms: list[str]
+    alpn: list[str]
+    ja3: str
+    ja4: str
+
+
+_TELLING: Final = frozenset(
+    (
+        names.SUPPORTED_GROUPS,
+        names.EC_POINT_FORMATS,
+        names.SIGNATURE_ALGORITHMS,
+        names.ALPN,
+        names.SUPPORTED_VERSIONS,
+    )
+)
+
+
+def describe_offer(hello: ClientHello) -> Offer:
+    """Names and fingerprints; remembered, since clients say the same each time but for randoms, names and tickets."""
+    told = tuple((code, content if code in _TELLING else b"") for code, content in hello.extensions)
+    return _describe(hello.version, tuple(hello.suites), told)
+
+
+@lru_cache(maxsize=256)
+def _describe(version: int, suites: tuple[int, ...], extensions: tuple[tuple[int, bytes], ...]) -> Offer:
+    hello = ClientHello(version, b"", b"", list(suites), list(extensions), False)
+    return Offer(
+        [names.version_name(code) for code in hello.versions],
+        [names.suite_name(code) for code in _plain(hello.suites)],
+        [names.group_name(code) for code in _plain(hello.groups)],
+        [names.signature_name(code) for code in _plain(hello.signature_algorithms)],
+        hello.alpn,
+        ja3(hello),
+        ja4(hello),
+    )
 
 
 def _plain(codes: list[int]) -> list[int]:

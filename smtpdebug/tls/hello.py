@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from smtpdebug.tls import names
-from smtpdebug.tls.extensions import Reader, numbers, parse_extensions, server_name, text, vectors
+from smtpdebug.tls.extensions import numbers, parse_extensions, server_name, text, vectors
 
 RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """The ServerHello.random that makes it a HelloRetryRequest (RFC 8446 section 4.1.3)."""
@@ -116,21 +117,24 @@ def alpn_chosen(content: bytes | None) -> str | None:
     return text(chosen[0]) if chosen else None
 
 
+# The tracker and the decryptor read the same hello one after the other; neither changes what it gets.
+@lru_cache(maxsize=16)
 def parse_client_hello(body: bytes) -> ClientHello:
     """Read a ClientHello body; fields that are cut off are empty and ``cut`` is set."""
-    reader = Reader(body)
-    version, random, session = reader.number(2), reader.take(32), reader.vector(1)
-    suites = numbers(reader.vector(2))
-    reader.vector(1)  # compression methods
-    extensions = parse_extensions(reader.vector(2)) if reader.left else []
-    return ClientHello(version, random, session, suites, extensions, reader.short)
+    at = 35 + (body[34] if len(body) > 34 else 0)
+    session = body[35:at]
+    end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+    suites = numbers(body[at + 2 : end])
+    at = end + 1 + (body[end] if len(body) > end else 0)  # compression methods
+    extensions = parse_extensions(body[at + 2 : at + 2 + int.from_bytes(body[at : at + 2], "big")])
+    return ClientHello(int.from_bytes(body[:2], "big"), body[2:34], session, suites, extensions, at > len(body))
 
 
+@lru_cache(maxsize=16)
 def parse_server_hello(body: bytes) -> ServerHello:
     """Read a ServerHello (or HelloRetryRequest) body; fields that are cut off are empty."""
-    reader = Reader(body)
-    version, random, session = reader.number(2), reader.take(32), reader.vector(1)
-    suite = reader.number(2)
-    reader.take(1)  # compression method
-    extensions = parse_extensions(reader.vector(2)) if reader.left else []
-    return ServerHello(version, random, session, suite, extensions)
+    at = 35 + (body[34] if len(body) > 34 else 0)
+    suite = int.from_bytes(body[at : at + 2], "big")
+    start = at + 5  # suite, compression method, length
+    extensions = parse_extensions(body[start : start + int.from_bytes(body[at + 3 : start], "big")])
+    return ServerHello(int.from_bytes(body[:2], "big"), body[2:34], body[35:at], suite, extensions)

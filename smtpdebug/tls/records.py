@@ -79,9 +79,11 @@ class RecordReader:
             data, offset = data[taken:], offset + taken
         buffer = self._buffer
         if not buffer:
-            self._offset = offset
-            self._marks = [(offset, chunk.began, chunk.at)]
-            return self._cut(data)
+            if self._searching:
+                self._offset = offset
+                self._marks = [(offset, chunk.began, chunk.at)]
+                return self._cut(data)
+            return self._cut_aligned(data, offset, chunk)
         buffer += data
         self._marks.append((offset, chunk.began, chunk.at))
         if not self._searching and (
@@ -91,6 +93,27 @@ class RecordReader:
         data = bytes(buffer)
         buffer.clear()
         return self._cut(data)
+
+    def _cut_aligned(self, data: bytes, offset: int, chunk: Chunk) -> list[Record]:
+        """The common case: nothing held, on a boundary. What is unusual is left to ``_cut``."""
+        out: list[Record] = []
+        position, size = 0, len(data)
+        began, at, side = chunk.began, chunk.at, self.side
+        while size - position >= HEADER:
+            kind, major, minor = data[position], data[position + 1], data[position + 2]
+            end = position + HEADER + (data[position + 3] << 8 | data[position + 4])
+            if end > size or not 20 <= kind <= 23 or major != 3 or minor > 4 or end - position > MAX_FRAGMENT + HEADER:
+                break
+            payload = data[position + HEADER : end]
+            out.append(Record(side, kind, 0x300 | minor, payload, offset + position, began, at, self._missing))
+            self._missing = 0
+            position = end
+        self.found += len(out)
+        if position < size:
+            self._offset = offset + position
+            self._marks = [(self._offset, began, at)]
+            out += self._cut(data[position:])
+        return out
 
     def gap(self, length: int) -> list[Record]:
         """Bytes are missing here; gives a record that only the gap could prove to be one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Gap, Limits, Location, Side
@@ -20,7 +19,7 @@ from smtpdebug.model.tls import (
 from smtpdebug.tls import names
 from smtpdebug.tls.certificates import chain_tls12, chain_tls13, read_certificate
 from smtpdebug.tls.extensions import Reader, parse_extensions
-from smtpdebug.tls.fingerprint import ja3, ja4
+from smtpdebug.tls.fingerprint import describe_offer
 from smtpdebug.tls.handshake import Message, MessageReader
 from smtpdebug.tls.hello import ClientHello, ServerHello, alpn_chosen, parse_client_hello, parse_server_hello
 from smtpdebug.tls.records import RecordReader
@@ -249,18 +248,19 @@ class TlsTracker:
     def _client_hello(self, message: Message) -> None:
         facts = self.facts
         hello = parse_client_hello(message.body)
+        offer = describe_offer(hello)
         if self._hello_began is None:
             self._hello_began = message.began
             facts.client_hello = message.at
             facts.client_hello_size = len(message.raw)
-            facts.ja3, facts.ja4 = ja3(hello), ja4(hello)
+            facts.ja3, facts.ja4 = offer.ja3, offer.ja4
         self.client_hello = hello
-        facts.versions_offered = [names.version_name(code) for code in hello.versions]
-        facts.cipher_suites_offered = _named(hello.suites, names.suite_name)
+        facts.versions_offered = offer.versions
+        facts.cipher_suites_offered = offer.suites
         facts.server_name = hello.server_name
-        facts.alpn_offered = hello.alpn
-        facts.groups_offered = _named(hello.groups, names.group_name)
-        facts.signature_algorithms = _named(hello.signature_algorithms, names.signature_name)
+        facts.alpn_offered = offer.alpn
+        facts.groups_offered = offer.groups
+        facts.signature_algorithms = offer.signature_algorithms
         facts.client_extensions = [code for code, _ in hello.extensions]
         facts.ticket_offered = bool(hello.ticket) or hello.extension(names.PRE_SHARED_KEY) is not None
 
@@ -334,7 +334,3 @@ class TlsTracker:
 
 def _when(at: Location) -> int:
     return at.ts_ns
-
-
-def _named(codes: list[int], name: Callable[[int], str]) -> list[str]:
-    return [name(code) for code in codes if not names.is_grease(code)]

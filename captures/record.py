@@ -2,13 +2,16 @@
 
     sudo .venv/bin/python captures/record.py            # all
     sudo .venv/bin/python captures/record.py lmtp bdat  # some
+    sudo .venv/bin/python captures/record.py --into /tmp/new pipelining
 
-Needs root, iproute2, tcpdump, postfix, swaks, openssl, curl and msmtp. Nothing leaves the machine: the hosts are joined
-to each other only. What is expected of a capture is read from the log of the client, never from smtpdebug.
+Needs root, iproute2, tcpdump, postfix and openssl, and for some cases swaks, curl and msmtp. Nothing leaves the
+machine: the hosts are joined to each other only. What is expected of a capture is read from the log of the client,
+never from smtpdebug.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -23,7 +26,7 @@ from lab.bench import CASES, Bench, Case
 from lab.network import Network
 
 CAPTURES = Path(__file__).resolve().parent
-PROGRAMS = ("ip", "ss", "tcpdump", "postfix", "swaks", "openssl", "curl", "msmtp")
+PROGRAMS = ("ip", "ss", "tcpdump", "postfix", "openssl")
 
 
 def toml(value: object) -> str:
@@ -58,11 +61,11 @@ def expectation(chosen: Case, bench: Bench) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(chosen: Case) -> None:
+def record(chosen: Case, into: Path) -> None:
     """Record one case into its folder."""
-    folder = CAPTURES / chosen.name
+    folder = into / chosen.name
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="smtpdebug-lab-") as scratch, Network(chosen.relay) as network:
         Path(scratch).chmod(0o755)
         bench = Bench(folder, Path(scratch), network)
@@ -84,17 +87,19 @@ def index() -> str:
 
 def main() -> int:
     """Record the cases named, or all."""
-    names = sys.argv[1:] or list(CASES)
-    unknown = [name for name in names if name not in CASES]
-    missing = [
-        program for program in PROGRAMS if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None
-    ]
-    if unknown or missing or os.geteuid() != 0:
-        print(f"unknown cases: {unknown}; missing programs: {missing}; root: {os.geteuid() == 0}", file=sys.stderr)
-        return 2
-    for name in names:
-        record(CASES[name])
-    readme = CAPTURES / "README.md"
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("cases", nargs="*", metavar="CASE", help="default: all")
+    arguments.add_argument("--into", type=Path, default=CAPTURES, help="default: here")
+    chosen = arguments.parse_args()
+    if unknown := [name for name in chosen.cases if name not in CASES]:
+        arguments.error(f"no such case: {', '.join(unknown)}")
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        arguments.error(f"not installed: {', '.join(missing)}")
+    if os.geteuid() != 0:
+        arguments.error("needs root, to make network namespaces and to capture")
+    for name in chosen.cases or CASES:
+        record(CASES[name], chosen.into)
+    readme = chosen.into / "README.md"
     if readme.exists():
         head, mark, _ = readme.read_text().partition("<!-- written by record.py from here on -->\n")
         readme.write_text(head + mark + index())

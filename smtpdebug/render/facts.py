@@ -33,13 +33,16 @@ def plural(count: int, noun: str, many: str = "") -> str:
 def gap(item: Gap) -> str:
     """A hole in the stream."""
     why = _GAP_REASONS.get(item.reason, item.reason)
-    if not item.length:
-        return f"gap: something of the {_SIDE[item.side]}, {why}"
-    return f"gap: {plural(item.length, 'byte')} of the {_SIDE[item.side]} {why}"
+    size = plural(item.length, "byte") if item.length else "something"
+    return f"gap: {size} of the {_SIDE[item.side]} {why}"
 
 
 def lost(item: Lost) -> str:
-    """A stretch that the parser could not follow."""
+    """A stretch that the parser could not follow; one that is a gap reads as the gap does."""
+    why = _GAP_REASONS.get(item.why)
+    if why is not None:
+        size = "something" if item.length is None else plural(item.length, "byte")
+        return f"gap: {size} of the {_SIDE[item.side]} {why}"
     size = "" if item.length is None else f", {plural(item.length, 'byte')}"
     return f"lost: {_SIDE[item.side]}'s side cannot be followed here{size} ({printable(item.why)})"
 

@@ -51,7 +51,8 @@ class Text:
         self._references = references or {}
         self._interleaver: Interleaver[str] | None = Interleaver(self._write) if interleave else None
         self._live: dict[str, tuple[Transcript, int]] = {}
-        self._first = True
+        self._last = ""
+        """What the conversation before took: ``one`` line or the ``whole`` form."""
 
     # -- the sink's part
 
@@ -94,13 +95,14 @@ class Text:
     # -- layout
 
     def _whole(self, conversation: Conversation) -> None:
-        if not self._first:
+        one = _one_line(conversation)
+        if self._last and not (one and self._last == "one"):
             self._write("")
-        self._first = False
-        self._write(self._header(conversation))
-        if one := _one_line(conversation):
-            self._write(f"   {printable(one)}")
+        self._last = "one" if one else "whole"
+        if one:
+            self._write(f"{self._paint('title', _route(conversation))}   {one}")
             return
+        self._write(self._header(conversation))
         self._write(self._paint("quiet", "   " + _whereabouts(conversation)))
         for text, _ in self._body(conversation):
             self._write(text)
@@ -186,7 +188,7 @@ class Text:
         )
         one = _one_line(conversation)
         if one:
-            return [(start, f"{first}   {printable(one)}")]
+            return [(start, f"{_tag(conversation)} > {_address(conversation.stream.server)}   {one}")]
         body = [(ts_ns, self._tag_line(conversation, text)) for text, ts_ns in self._body(conversation)]
         return [(start, first), *body]
 
@@ -246,9 +248,9 @@ def _one_line(conversation: Conversation) -> str:
     """For a stream that is not SMTP: what it is and how much; ``""`` for every other."""
     if conversation.outcome != "not-smtp":
         return ""
-    what = Redactor(None).text(conversation.summary) or "no data"
+    what = printable(Redactor(None).text(conversation.summary)) or "no data"
     client, server = conversation.stream.bytes
-    return f"{what}; {facts.plural(client, 'byte')} from the client, {server:,} from the server"
+    return f"not SMTP: {what}; {facts.plural(client, 'byte')} from the client, {server:,} from the server"
 
 
 def _route(conversation: Conversation) -> str:

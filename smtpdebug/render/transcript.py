@@ -65,6 +65,7 @@ class Transcript:
         self.redactor = Redactor(conversation, show=options.show_secrets)
         self._last_ns = conversation.stream.opened.ts_ns
         self._stalled = False
+        self._holes: set[tuple[int, int, int]] = set()
 
     def lines(self) -> Iterator[Line]:
         """The whole conversation, findings under the lines they are about."""
@@ -134,10 +135,12 @@ class Transcript:
             yield from self._tls()
         elif isinstance(item, Injected):
             yield ALARM, facts.injected(item, self.redactor)
-        elif isinstance(item, Gap):
-            yield FACT, facts.gap(item)
-        elif isinstance(item, Lost):
-            yield FACT, facts.lost(item)
+        elif isinstance(item, Gap | Lost):
+            # The parser's word and the reassembler's for the same hole: once is enough.
+            hole = (item.side, item.length or 0, item.at.frame)
+            if hole not in self._holes:
+                self._holes.add(hole)
+                yield FACT, facts.gap(item) if isinstance(item, Gap) else facts.lost(item)
         elif isinstance(item, ProxyPreface):
             yield FACT, facts.proxy(item)
 

@@ -219,6 +219,16 @@ def test_gaps_and_lost_stretches(talk: Talk, at: At) -> None:
     ]
 
 
+def test_one_hole_is_told_once(talk: Talk, at: At) -> None:
+    conversation = talk("S 220 mx")
+    lost, gap = Lost(CLIENT, 10, at(6, 6), "lost"), Gap(conversation.stream, CLIENT, 0, 10, at(6, 6), "lost")
+    conversation.timeline += [lost, gap]
+    once = body(shown(conversation))
+    assert once[1:] == ["+5.0 ms  *  gap: 10 bytes of the client not in the capture  #6"]
+    conversation.timeline[-2:] = [gap]
+    assert body(shown(conversation)) == once
+
+
 def test_tls_says_what_was_agreed_and_why_it_stays_closed(talk: Talk, at: At) -> None:
     conversation = talk("S 220 mx", "C STARTTLS", "S 220 go")
     conversation.timeline.append(TlsStarted("starttls", at(7, 10)))
@@ -254,12 +264,12 @@ def test_injected_plaintext_is_loud(talk: Talk, at: At) -> None:
 
 
 def test_what_is_not_smtp_takes_one_line(talk: Talk) -> None:
-    conversation = talk()
-    conversation.outcome, conversation.protocol, conversation.summary = "not-smtp", "unknown", "looks like HTTP"
-    assert shown(conversation).splitlines() == [
-        "10.0.0.7:54170 > 10.0.0.2:25   not-smtp",
-        "   looks like HTTP; 100 bytes from the client, 90 from the server",
-    ]
+    other = talk()
+    other.outcome, other.protocol, other.summary = "not-smtp", "unknown", "HTTP"
+    line = "10.0.0.7:54170 > 10.0.0.2:25   not SMTP: HTTP; 100 bytes from the client, 90 from the server"
+    assert shown(other, other, talk("S 220 mx"), other).splitlines() == [
+        line, line, "", *shown(talk("S 220 mx")).splitlines(), "", line
+    ]  # fmt: skip
 
 
 def test_a_finding_in_a_packet_of_many_lines_goes_under_the_one_it_names(talk: Talk, at: At) -> None:

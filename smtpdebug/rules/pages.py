@@ -34,13 +34,18 @@ def dialogues(rule: Rule, heading: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def link(ref: str) -> str:
-    """A reference as a Markdown link, where it is an RFC."""
+def uri(ref: str) -> str | None:
+    """Where a reference can be read, if it is an RFC."""
     match = _RFC.match(ref)
     if match is None:
-        return ref
-    anchor = f"#section-{match[2]}" if match[2] else ""
-    return f"[{ref}]({_BASE}{match[1]}.html{anchor})"
+        return None
+    return f"{_BASE}{match[1]}.html" + (f"#section-{match[2]}" if match[2] else "")
+
+
+def link(ref: str) -> str:
+    """A reference as a Markdown link, where it is an RFC."""
+    found = uri(ref)
+    return ref if found is None else f"[{ref}]({found})"
 
 
 def page(rule: Rule) -> str:

@@ -1,0 +1,202 @@
+"""``smtpdebug check``: every conversation against the reference model of SMTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
+
+import click
+
+from smtpdebug.cli.errors import CLEAN, FINDINGS
+from smtpdebug.cli.options import ReadOptions, reading_options
+
+if TYPE_CHECKING:
+    from smtpdebug.cli.run import Run
+    from smtpdebug.model.findings import Severity
+    from smtpdebug.model.smtp import Conversation
+    from smtpdebug.render.check_text import RuleLine
+    from smtpdebug.rules.judge import RuleSet
+
+_LEVELS = ("error", "warning", "note", "never")
+
+
+class _Sink(Protocol):
+    def conversation(self, conversation: Conversation) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@click.command(short_help="Against RFC 5321 and its extensions.")
+@reading_options("text", "jsonl", "junit", "sarif", "github")
+@click.option("--select", "selected", multiple=True, metavar="RULES",
+              help="Only these rules: ids (SR103), prefixes (SR1), names, families (replies, commands, content, "
+              "transport, timing), 'security', 'all'; with commas or given again.")  # fmt: skip
+@click.option("--ignore", "ignored", multiple=True, metavar="RULES", help="Without these rules.")
+@click.option("--preview", is_flag=True, help="Also rules that are not settled yet.")
+@click.option("--fail-on", type=click.Choice(_LEVELS), help="Findings that make the exit code 1.  [default: warning]")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Settings.  [default: smtpdebug.toml or [tool.smtpdebug] of pyproject.toml, here or above]"
+              )  # fmt: skip
+@click.option("--full", is_flag=True, help="With -f text: the transcripts, findings under their lines.")
+@click.option("--examples", type=click.IntRange(0), default=10, show_default=True,
+              help="With -f text: places listed for each rule.")  # fmt: skip
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+              help="Colours in text.")  # fmt: skip
+def check(
+    options: ReadOptions,
+    selected: tuple[str, ...],
+    ignored: tuple[str, ...],
+    preview: bool,
+    fail_on: str | None,
+    config: str | None,
+    full: bool,
+    examples: int,
+    color: str,
+) -> None:
+    """Check every conversation against the reference model: RFC 5321, the reply codes of its section 4.3.2, and the
+    extensions in use.
+
+    Errors break a MUST, warnings a SHOULD or the table of reply codes; notes are worth knowing. What a gap, a cut or
+    TLS that was not opened hides is not judged. 'smtpdebug rule ID' explains a rule.
+
+    Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 usage, 3 unreadable input.
+    """
+    from smtpdebug.cli import settings
+    from smtpdebug.cli.run import Run, binary_output
+    from smtpdebug.rules.judge import RuleSet
+    from smtpdebug.rules.registry import UnknownRuleError
+    from smtpdebug.rules.verdicts import Verdicts
+
+    written = settings.load(Path.cwd(), config)
+    try:
+        ruleset = RuleSet(
+            _words(selected) or written.select,
+            [*_words(ignored), *written.ignore],
+            preview=preview or written.preview,
+            severities=written.severity,
+        )
+    except (UnknownRuleError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    level = _level(fail_on or written.fail_on or "warning")
+    run = Run(options, judge=Verdicts(ruleset))
+    failed = False
+    with binary_output(options) as raw:
+        for failing in _written(run, raw, ruleset, level, _Layout(full, examples, color)):
+            failed |= failing
+    code = run.finish()
+    raise click.exceptions.Exit(code if code != CLEAN else FINDINGS if failed else CLEAN)
+
+
+class _Layout:
+    """What concerns text only."""
+
+    def __init__(self, full: bool, examples: int, color: str) -> None:
+        self.full, self.examples, self.color = full, examples, color
+
+
+def _written(run: Run, raw: BinaryIO, ruleset: RuleSet, level: Severity | None, layout: _Layout) -> Iterator[bool]:
+    """Write every conversation; gives for each whether it fails."""
+    from smtpdebug.cli.run import text_output
+
+    options = run.options
+    if options.format in ("jsonl", "sarif"):
+        sink = _binary_sink(options, raw, ruleset)
+        for conversation in run:
+            sink.conversation(conversation)
+            yield _fails(conversation, level)
+        sink.close()
+        return
+    with text_output(raw) as out:
+        text_sink: _Sink
+        lines = rule_lines(ruleset)
+        if options.format == "junit":
+            from smtpdebug.render.junit import JUnit
+
+            text_sink = JUnit(out, lines, fail_on=level)
+        elif options.format == "github":
+            from smtpdebug.render.github import GitHub
+
+            text_sink = GitHub(out, lines)
+        else:
+            text_sink = _text_sink(options, out, lines, layout)
+        for conversation in run:
+            text_sink.conversation(conversation)
+            yield _fails(conversation, level)
+        text_sink.close()
+
+
+def _binary_sink(options: ReadOptions, raw: BinaryIO, ruleset: RuleSet) -> _Sink:
+    if options.format == "jsonl":
+        from smtpdebug.render.jsonl import JsonLines
+
+        return JsonLines(raw, show_secrets=options.show_secrets)
+    from smtpdebug import __version__
+    from smtpdebug.render.sarif import Sarif
+
+    return Sarif(raw, [(rule, ruleset.severity(rule.id)) for rule in ruleset.rules], version=__version__)
+
+
+def _text_sink(options: ReadOptions, stream: TextIO, lines: dict[str, RuleLine], layout: _Layout) -> _Sink:
+    from smtpdebug.cli.show import colored
+    from smtpdebug.render.check_text import CheckText
+
+    paint = colored(layout.color, options)
+    summary = CheckText(stream, lines, examples=layout.examples, color=paint)
+    return _Full(options, stream, lines, summary, paint) if layout.full else summary
+
+
+class _Full:
+    """The transcripts of conversations that have findings, then the summary."""
+
+    def __init__(
+        self, options: ReadOptions, out: TextIO, lines: dict[str, RuleLine], summary: _Sink, paint: bool
+    ) -> None:
+        from smtpdebug.cli.show import columns
+        from smtpdebug.render.text import Text
+        from smtpdebug.render.transcript import Options
+
+        self._summary, self._out = summary, out
+        self._text = Text(
+            self._out,
+            Options(show_secrets=options.show_secrets),
+            color=paint,
+            columns=columns(),
+            references={name: line.reference.replace("§", "") for name, line in lines.items()},
+        )
+
+    def conversation(self, conversation: Conversation) -> None:
+        """Write its transcript if something is to be said of it."""
+        if conversation.findings:
+            self._text.conversation(conversation)
+        self._summary.conversation(conversation)
+
+    def close(self) -> None:
+        """The summary comes last."""
+        self._text.close()
+        self._out.write("\n")
+        self._summary.close()
+
+
+def _fails(conversation: Conversation, level: Severity | None) -> bool:
+    if level is None or not conversation.findings:
+        return False
+    rank = _LEVELS.index(level)
+    return any(_LEVELS.index(finding.severity) <= rank for finding in conversation.findings)
+
+
+def _level(word: str) -> Severity | None:
+    from smtpdebug.model.findings import Severity
+
+    return None if word == "never" else Severity(word)
+
+
+def _words(given: tuple[str, ...]) -> list[str]:
+    return [word.strip() for text in given for word in text.split(",") if word.strip()]
+
+
+def rule_lines(ruleset: RuleSet) -> dict[str, RuleLine]:
+    """What outputs say of each rule: its name and its first reference."""
+    from smtpdebug.render.check_text import RuleLine
+
+    return {rule.id: RuleLine(rule.name, rule.refs[0] if rule.refs else "") for rule in ruleset.rules}

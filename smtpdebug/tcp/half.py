@@ -321,8 +321,7 @@ class Half:
 
     def _believe(self, found: Evidence) -> None:
         self.ripe = found
-        if found.offset > self.next:
-            self.give_up(found.offset, found.at, "lost")
+        self.give_up(found.offset, found.at, "lost")
 
     def acknowledge(self, offset: int, count: int, at: Location) -> None:
         """The peer has everything before ``offset``."""

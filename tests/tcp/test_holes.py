@@ -168,6 +168,44 @@ def test_one_side_without_a_syn_waits_four_packets_for_earlier_data() -> None:
     assert seen.gaps(0) == []
 
 
+def test_data_before_the_first_ack_seen_is_not_lost() -> None:
+    """The client's ACK 7 says where the server was; the server's octets 3 to 6 are captured after it."""
+    wire = Wire().c(100, b"x", 7).s(3, b"abcd", 101).s(7, b"efgh", 101).c(101, b"y", 5).c(102, b"z", 11)
+    seen = run(wire)
+    assert seen.bytes(1) == b"abcdefgh"
+    assert seen.gaps(1) == []
+    assert [c.acked for c in seen.of(seen.stream, 0) if isinstance(c, Chunk)] == [0, 2, 8]
+
+
+def test_an_ack_older_than_the_capture_is_offset_zero() -> None:
+    wire = Wire().c(100, b"x", 7).s(7, b"a", 101).c(101, b"y", 3)
+    seen = run(wire)
+    assert [c.acked for c in seen.of(seen.stream, 0) if isinstance(c, Chunk)] == [0, 0]
+
+
+def test_octets_acknowledged_before_the_begin_moved_are_still_named() -> None:
+    wire = Wire().c(100, b"x", 7).s(17, b"", 101, ACK).c(101, b"", 17, ACK).s(3, b"abcd", 101).c(101, b"", 17, ACK)
+    seen = run(wire)
+    assert seen.bytes(1) == b"abcd"
+    assert seen.gaps(1) == [(4, 10, "lost")]
+
+
+def test_syn_captured_after_data() -> None:
+    wire = Wire().c(4, b"efgh")
+    wire.put("C", SYN, -1)
+    wire.c(0, b"abcd")
+    seen = run(wire)
+    assert seen.bytes(0) == b"abcdefgh"
+    assert (seen.stream.complete, seen.stream.decided_by) == (True, "port")
+
+
+def test_syn_far_from_a_stream_without_one_is_another_connection() -> None:
+    wire = Wire().c(0, b"a").s(0, b"b", 1)
+    again = Wire(client_isn=800_000_000, now_ns=wire.now_ns).handshake()
+    seen = run([*wire.segments, *again.segments])
+    assert [(s.complete, s.reused) for s in seen.streams] == [(False, False), (True, True)]
+
+
 def test_sides_by_port_and_by_order() -> None:
     by_port = run(Wire(sport=587, dport=40000).c(0, b"220 hi\r\n").s(0, b"EHLO\r\n")).stream
     assert (by_port.decided_by, by_port.server.port) == ("port", 587)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from segments import ACK, FIN, RST, SECOND, START, SYN, Wire, batch, run
 
-from smtpdebug.model.streams import Chunk, StreamOpened
+from smtpdebug.model.streams import Chunk, StreamClosed, StreamOpened
 from smtpdebug.tcp.reassembly import Reassembler
 
 
@@ -277,6 +277,23 @@ def test_refused_then_accepted_on_the_same_attempt() -> None:
         assert seen.bytes(0) == b"EHLO\r\n"
         assert stream.last_syn_ns is not None
         assert stream.last_syn_ns - START >= SECOND
+
+
+def test_a_close_is_given_when_the_linger_is_over_even_after_a_refusal() -> None:
+    wire = Wire()
+    wire.put("C", SYN, -1)
+    wire.put("S", RST | ACK, -5001, 0)
+    wire.wait(SECOND).handshake().wait(60 * SECOND)
+    reassembler = Reassembler()
+    list(reassembler.feed(batch(wire.segments)))
+    assert list(reassembler.advance(START + wire.now_ns)) == []
+    wire.segments.clear()
+    list(reassembler.feed(batch(closed(wire).segments)))
+    assert list(reassembler.advance(START + wire.now_ns + 5 * SECOND)) == []
+    (over,) = reassembler.advance(START + wire.now_ns + 5 * SECOND + 1)
+    assert isinstance(over, StreamClosed)
+    assert over.reason == "closed"
+    assert list(reassembler.close()) == []
 
 
 def test_an_attempt_refused_long_ago_is_another_stream() -> None:

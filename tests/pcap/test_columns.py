@@ -291,3 +291,12 @@ def test_rows_keep_the_order_of_the_packets() -> None:
 def test_no_packets() -> None:
     batch = decode(records_of([]))
     assert (len(batch), batch.packets, batch.skipped) == (0, 0, {})
+
+
+def test_the_length_of_an_authentication_header_is_in_words() -> None:
+    """RFC 4302 section 2.2: in 4-byte words, minus 2; the other extension headers count 8-byte units, minus 1."""
+    tcp = bytes(TCP(dport=25) / b"x")
+    ah = bytes([6, 4]) + bytes(22)
+    ip = struct.pack(">IHBB", 0x60000000, len(ah) + len(tcp), 51, 64) + bytes(32)
+    batch = one(229, ip + ah + tcp)
+    assert (payload(batch), int(batch.dport[0])) == (b"x", 25)

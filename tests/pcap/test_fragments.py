@@ -137,3 +137,13 @@ def test_an_atomic_fragment_is_a_packet(version: int) -> None:
     pieces = pieces_of(segment(version, b"x"), 1400)
     assert len(pieces) == 1
     assert len(feed(Decoder(), pieces)) == 1
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_padding_behind_a_fragment_is_no_part_of_it(version: int) -> None:
+    """The last fragment may be so short that Ethernet pads it; in whatever order it comes."""
+    data = MAIL[:100]
+    for pieces in (pieces_of(segment(version, data), 112), pieces_of(segment(version, data), 112)[::-1]):
+        got = feed(Decoder(), [piece + b"\xee" * 9 for piece in pieces])
+        assert got.buf[int(got.start[0]) :][: int(got.captured[0])] == data
+        assert int(got.length[0]) == len(data)

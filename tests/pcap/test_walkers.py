@@ -317,3 +317,12 @@ def test_walkers_refuse_what_is_theirs_not() -> None:
 def test_what_is_no_capture_is_named(head: bytes, word: str) -> None:
     assert walker_for(head) is None
     assert word in looks_like(head)
+
+
+def test_an_absurd_length_is_damage_even_where_the_file_is_long_enough() -> None:
+    data = classic(*FORMS[0])
+    tail = struct.pack("<IIII", T, 0, 262_145, 262_145) + bytes(300_000)
+    records, walker, _ = walk_all(data + tail)
+    assert len(records) == len(PACKETS)
+    assert walker.fault is not None
+    assert walker.fault.offset == len(data)

@@ -178,9 +178,9 @@ def test_data_before_the_first_ack_seen_is_not_lost() -> None:
 
 
 def test_an_ack_older_than_the_capture_is_offset_zero() -> None:
-    wire = Wire().c(100, b"x", 7).s(7, b"a", 101).c(101, b"y", 3)
+    wire = Wire().c(100, b"x", 7).s(7, b"a", 101).c(101, b"y", 3).c(102, b"z", 3, window=0)
     seen = run(wire)
-    assert [c.acked for c in seen.of(seen.stream, 0) if isinstance(c, Chunk)] == [0, 0]
+    assert [c.acked for c in seen.of(seen.stream, 0) if isinstance(c, Chunk)] == [0, 0, 0]
 
 
 def test_octets_acknowledged_before_the_begin_moved_are_still_named() -> None:
@@ -193,6 +193,7 @@ def test_octets_acknowledged_before_the_begin_moved_are_still_named() -> None:
 def test_syn_captured_after_data() -> None:
     wire = Wire().c(4, b"efgh")
     wire.put("C", SYN, -1)
+    assert run(wire).gaps(0) == [(0, 4, "closed")]
     wire.c(0, b"abcd")
     seen = run(wire)
     assert seen.bytes(0) == b"abcdefgh"

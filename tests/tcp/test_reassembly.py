@@ -285,7 +285,8 @@ def test_a_close_is_given_when_the_linger_is_over_even_after_a_refusal() -> None
     wire.put("S", RST | ACK, -5001, 0)
     wire.wait(SECOND).handshake().wait(60 * SECOND)
     reassembler = Reassembler()
-    list(reassembler.feed(batch(wire.segments)))
+    for piece in (wire.segments[:2], wire.segments[2:]):
+        list(reassembler.feed(batch(piece)))
     assert list(reassembler.advance(START + wire.now_ns)) == []
     wire.segments.clear()
     list(reassembler.feed(batch(closed(wire).segments)))

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from smtpdebug.errors import SmtpDebugError
+from smtpdebug.render.escape import printable
 
 CLEAN: Final = 0
 FINDINGS: Final = 1
@@ -25,8 +26,8 @@ TRACEBACK_VARIABLE: Final = "SMTPDEBUG_TRACEBACK"
 
 
 def say(message: str) -> None:
-    """One line on stderr, under the program's name."""
-    click.echo(f"smtpdebug: {message}", err=True)
+    """One line on stderr, under the program's name; what it quotes may be anything."""
+    click.echo(f"smtpdebug: {printable(message)}", err=True)
 
 
 @contextlib.contextmanager

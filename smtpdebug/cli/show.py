@@ -62,8 +62,8 @@ def show(
         findings = options.format == "text"
     # The output first: with nowhere to write there is nothing to read.
     with binary_output(options) as raw:
-        piped = "-" in options.captures and options.format == "text" and not interleave and live is not False
-        run = Run(options, judge=_judge() if findings else None, live=piped, body_bytes=_BODY_BYTES if bodies else 0)
+        items = live is not False and not interleave and _may_be_live(options, insist=live is True)
+        run = Run(options, judge=_judge() if findings else None, live=items, body_bytes=_BODY_BYTES if bodies else 0)
         if options.format == "jsonl":
             _show_jsonl(run, raw)
         else:
@@ -85,6 +85,27 @@ def show(
                     )
                     _show_text(run, text, live)
     raise click.exceptions.Exit(run.finish())
+
+
+def _may_be_live(options: ReadOptions, *, insist: bool) -> bool:
+    """Whether to ask the engine for each line as it is said; not where the choice needs the whole conversation.
+
+    Raises:
+        click.UsageError: the user insists where it cannot be.
+    """
+    whole = [
+        name
+        for name, given in (
+            ("--with-code", bool(options.selection.codes)),
+            ("--grep", options.selection.grep is not None),
+            ("--decrypt-with tshark", options.decrypt_with == "tshark"),
+            ("--verify-decryption", options.verify_decryption),
+        )
+        if given
+    ]
+    if insist and whole:
+        raise click.UsageError(f"--live shows lines before {whole[0]} can be answered")
+    return "-" in options.captures and options.format == "text" and not whole
 
 
 def _show_jsonl(run: Run, out: BinaryIO) -> None:

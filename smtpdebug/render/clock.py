@@ -36,7 +36,7 @@ def milliseconds(duration_ns: int | None) -> float | None:
 
 def delta(duration_ns: int) -> str:
     """Time since the line before: ``+0.4 ms``; from a minute on ``+61.2 s``."""
-    sign = "+" if duration_ns >= 0 else "-"
+    sign = "-" if duration_ns <= -50_000 else "+"  # never -0.0
     duration_ns = abs(duration_ns)
     if duration_ns >= 60_000_000_000:
         return f"{sign}{duration_ns / 1e9:.1f} s"

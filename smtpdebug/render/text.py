@@ -268,11 +268,11 @@ def _tag(conversation: Conversation) -> str:
 def _whereabouts(conversation: Conversation) -> str:
     """When it began, its id for ``--id``, and the files it is in."""
     captures = conversation.stream.captures or [conversation.stream.opened.capture]
-    names = printable(_short(captures[0]))
+    names = _short(captures[0])
     if len(captures) > 1:
-        names += f" to {printable(_short(captures[-1]))}"
+        names += f" to {_short(captures[-1])}"
     return f"{rfc3339(conversation.stream.opened.ts_ns)}   {conversation.id}   {names}"
 
 
 def _short(capture: str) -> str:
-    return capture.rsplit("/", 1)[-1]
+    return printable(capture.rsplit("/", 1)[-1])

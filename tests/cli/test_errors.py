@@ -52,6 +52,15 @@ def test_a_capture_cut_short_is_a_note(cli: Cli, tmp_path: Path, captures: Path)
     assert "354 " in result.stdout
 
 
+def test_a_file_name_does_not_drive_the_terminal(cli: Cli, tmp_path: Path, captures: Path) -> None:
+    hostile = tmp_path / "\x1b[2J.pcap"
+    assert "\x1b" not in cli("show", hostile).stderr
+    hostile.write_bytes((captures / "plain" / "capture.pcap").read_bytes())
+    result = cli("show", "--no-findings", hostile, captures / "rotated")
+    assert "\\x1b[2J.pcap" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+
+
 def test_a_key_that_is_none(cli: Cli, tmp_path: Path, captures: Path) -> None:
     (tmp_path / "key").write_text("not a key")
     result = cli("show", "--rsa-key", tmp_path / "key", captures / "plain" / "capture.pcap")
@@ -69,6 +78,8 @@ def test_a_key_that_is_none(cli: Cli, tmp_path: Path, captures: Path) -> None:
         ("--port", "70000", "x.pcap"),
         ("--rsa-key", "/no/such/key", "x.pcap"),
         ("-f", "xml", "x.pcap"),
+        ("--live", "--grep", "x", "-"),
+        ("--live", "--decrypt-with", "tshark", "-"),
         ("--no-such-option", "x.pcap"),
     ],
 )

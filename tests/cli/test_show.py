@@ -153,6 +153,12 @@ def test_live_lines_are_those_of_the_transcript(cli: Cli, program: Program, capt
     assert len(said.findall(live)) > 10
 
 
+def test_choosing_by_what_was_said_waits_for_the_end(program: Program, captures: Path) -> None:
+    data = (captures / "plain" / "capture.pcap").read_bytes()
+    assert b"221 2.0.0 Bye" in program("show", "--grep", "queued as", "-", input=data).stdout
+    assert program("show", "--with-code", "4xx", "-", input=data).stdout == b""
+
+
 def test_output_goes_to_a_file(cli: Cli, captures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.txt"
     result = cli("show", "-q", "-o", out, captures / "plain" / "capture.pcap")

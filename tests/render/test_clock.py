@@ -47,7 +47,7 @@ def test_unknown_stays_unknown() -> None:
 
 
 def test_durations_for_people() -> None:
-    assert [delta(ns) for ns in (0, 412_000, 6_003_200_000, 61_240_000_000, -300_000)] == [
-        "+0.0 ms", "+0.4 ms", "+6003.2 ms", "+61.2 s", "-0.3 ms",
+    assert [delta(ns) for ns in (0, 412_000, 6_003_200_000, 61_240_000_000, -300_000, -1)] == [
+        "+0.0 ms", "+0.4 ms", "+6003.2 ms", "+61.2 s", "-0.3 ms", "+0.0 ms",
     ]  # fmt: skip
     assert [span(ns) for ns in (350_000_000, 2_140_000_000, 245_000_000_000)] == ["350 ms", "2.1 s", "4 min 5 s"]

@@ -29,6 +29,7 @@ _FTP_BANNER: Final = re.compile(rb"(?i)220[ -][^\r\n]*(?:ftp|filezilla)")
 _POP: Final = re.compile(rb"\+OK[ \r\n]|-ERR[ \r\n]")
 _IMAP: Final = re.compile(rb"\* (?:OK|BYE|PREAUTH|CAPABILITY|\d+ )|\S{1,16} (?:OK|NO|BAD) ")
 _NNTP: Final = re.compile(rb"(?i)20[01] [^\r\n]*(?:nntp|news|posting)")
+_APPLICATION_DATA: Final = re.compile(rb"\x17\x03[\x01-\x03]")
 _ENOUGH: Final = 256
 """Octets after which a client that has shown no SMTP shows none."""
 
@@ -51,7 +52,10 @@ def recognise(client: bytes, server: bytes, *, mail_port: bool, tls_port: bool, 
         return "smtp" if closed and mail_port else ("unknown" if closed else None)
     if length:
         # The parser takes the preface and what follows it, ClientHello included.
-        return "smtp"
+        kind = recognise(client[length:], server, mail_port=mail_port, tls_port=tls_port, closed=closed)
+        if kind == "tls":
+            return "smtp" if mail_port or tls_port else "unknown"
+        return kind
     tls = _is_tls(client, server)
     if tls:
         return "tls"
@@ -63,7 +67,7 @@ def recognise(client: bytes, server: bytes, *, mail_port: bool, tls_port: bool, 
     if kind is not None:
         return kind
     if mail_port or tls_port:
-        return _by_port(client, server, closed=closed)
+        return _by_port(client, server, tls_port=tls_port, closed=closed)
     if closed:
         return "smtp" if _replies_only(client, server) else "unknown"
     if len(client) >= _ENOUGH or (server and not _could_be_reply(server)):
@@ -71,14 +75,15 @@ def recognise(client: bytes, server: bytes, *, mail_port: bool, tls_port: bool, 
     return None
 
 
-def _by_port(client: bytes, server: bytes, *, closed: bool) -> Kind | None:
+def _by_port(client: bytes, server: bytes, *, tls_port: bool, closed: bool) -> Kind | None:
     """On a mail port what is not known for something else is SMTP, once there is a line to show."""
     if not client and not server:
         return "smtp" if closed else None
-    if server and not _could_be_reply(server):
-        text = sum(32 <= octet < 127 or octet in b"\t\r\n" for octet in server[:64])
-        if text < 0.8 * len(server[:64]) and not FOOT.match(client.partition(b"\n")[0].rstrip(b"\r")):
-            return "unknown"
+    if not any(_could_be_text(data[:64]) for data in (client, server) if data):
+        if len(client) + len(server) < _ENOUGH and not closed:
+            return None
+        # Joined within TLS, between two records; one begins somewhere.
+        return "tls" if tls_port or _APPLICATION_DATA.search(client + server) else "unknown"
     if closed or _REPLY.match(server) or b"\n" in client or len(client) + len(server) >= _ENOUGH:
         # A client's first words may still say that this is FTP behind "220".
         if server and not client and not closed and server.startswith(b"220") and b"FTP" in server.upper():

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpdebug.model.smtp import BARE_CR, BARE_LF, EIGHT_BIT, LONG_LINE, NUL, ODD_END, UNDOTTED, MailData
+from smtpdebug.model.streams import Chunk, Endpoint, Limits, Location, Stream
+from smtpdebug.smtp.maildata import DataReader
+
+AT = Location("x", 1, 0)
+STREAM = Stream(0, Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 25), AT, AT)
+
+
+def read(wire: bytes, limits: Limits | None = None, step: int = 0) -> tuple[MailData, int]:
+    """Mail data, and how many octets it took."""
+    reader, taken = DataReader(limits or Limits(), AT, 0, False), 0
+    for start in range(0, len(wire), step or len(wire)):
+        part = wire[start : start + (step or len(wire))]
+        taken += reader.feed(Chunk(STREAM, 0, start, part, AT, AT), 0)
+        if reader.done:
+            break
+    return reader.data, taken
+
+
+def test_transparency_is_undone() -> None:
+    """RFC 5321 4.5.2: a dot in front of other characters of a line is deleted."""
+    data, taken = read(b"..\r\n...x\r\ny.\r\n.\r\nQUIT\r\n")
+    content = b".\r\n..x\r\ny.\r\n"
+    assert (data.bytes, data.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (data.stuffed, data.lines, data.ended, taken) == (2, 3, True, 17)
+    assert data.wire_bytes == 17
+    assert not data.oddities & UNDOTTED
+
+
+def test_a_dot_that_was_not_doubled() -> None:
+    data, _ = read(b".x\r\n.\r\n")
+    assert data.bytes == 3
+    assert data.oddities == UNDOTTED
+
+
+def test_empty_message_and_one_that_ends_the_conversation() -> None:
+    data, taken = read(b".\r\n")
+    assert (data.bytes, data.ended, taken) == (0, True, 3)
+    assert data.sha256 == hashlib.sha256(b"").hexdigest()
+
+
+def test_headers_and_body() -> None:
+    wire = b"Subject: x\r\nTo: y\r\n\r\nbody one\r\nbody two\r\n.\r\n"
+    data, _ = read(wire, Limits(body_bytes=10))
+    assert data.headers == b"Subject: x\r\nTo: y\r\n"
+    assert data.body == b"body one\r\n"
+    assert read(wire)[0].body is None
+    assert read(b"\r\nno headers\r\n.\r\n")[0].headers == b""
+    assert read(b"only: headers\r\n.\r\n")[0].headers == b"only: headers\r\n"
+    assert read(b"a: b\n\nbody\r\n.\r\n")[0].headers == b"a: b\n"
+
+
+def test_oddities() -> None:
+    assert read(b"a\nb\r\n.\r\n")[0].oddities == BARE_LF
+    assert read(b"a\rb\r\n.\r\n")[0].oddities == BARE_CR
+    assert read(b"\x00\xff\r\n.\r\n")[0].oddities == NUL | EIGHT_BIT
+    long, _ = read(b"x" * 998 + b"\r\n.\r\n")
+    assert (long.longest_line, long.oddities) == (1000, 0)
+    longer, _ = read(b"x" * 999 + b"\r\n.\r\n")
+    assert (longer.longest_line, longer.oddities) == (1001, LONG_LINE)
+
+
+def test_look_alikes_are_kept_with_what_follows() -> None:
+    """The four that servers have taken for the end (CVE-2023-51764 and its kin)."""
+    for sequence in (b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r\n", b"\r\n.\r"):
+        data, _ = read(b"x" + sequence + b"MAIL FROM:<a@x>\r\n.\r\n")
+        assert [odd.sequence for odd in data.odd_ends] == [sequence]
+        assert data.odd_ends[0].offset == 1 + sequence.index(b".")
+        assert data.odd_ends[0].following == b"MAIL FROM:<a@x>\r\n"
+        assert data.oddities & ODD_END
+
+
+@given(
+    lines=st.lists(st.text("ab.", max_size=6), max_size=12),
+    ends=st.lists(st.sampled_from(["\r\n", "\r\n", "\r\n", "\n", "\r"]), min_size=1, max_size=12),
+    step=st.integers(1, 50),
+)
+def test_cuts_make_no_difference(lines: list[str], ends: list[str], step: int) -> None:
+    wire = "".join(line + ends[i % len(ends)] for i, line in enumerate(lines)).encode() + b"z\r\n.\r\n"
+    assert read(wire, step=step)[0] == read(wire)[0]
+
+
+@given(lines=st.lists(st.text("ab.", max_size=6), max_size=12))
+def test_what_a_client_stuffs_comes_out_again(lines: list[str]) -> None:
+    content = "".join(line + "\r\n" for line in lines).encode()
+    wire = "".join(("." if line.startswith(".") else "") + line + "\r\n" for line in lines).encode() + b".\r\n"
+    data, taken = read(wire)
+    assert (data.bytes, data.sha256, taken) == (len(content), hashlib.sha256(content).hexdigest(), len(wire))
+
+
+def test_a_line_without_end_is_not_held() -> None:
+    reader = DataReader(Limits(header_bytes=100), AT, 0, False)
+    for number in range(100):
+        reader.feed(Chunk(STREAM, 0, number * 10_000, b"x" * 10_000, AT, AT), 0)
+        assert len(reader.held) <= 4096
+    reader.close(1_000_000)
+    assert (reader.data.bytes, reader.data.longest_line, len(reader.data.headers)) == (1_000_000, 1_000_000, 100)

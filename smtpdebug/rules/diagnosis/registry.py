@@ -1,0 +1,105 @@
+"""What a diagnosis is: a function over the facts of one conversation, with its page as docstring."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from smtpdebug.model.findings import Diagnosis
+from smtpdebug.model.streams import Location
+from smtpdebug.rules.diagnosis.facts import Facts, Trigger
+from smtpdebug.rules.examples import sections
+
+__all__ = ["DIAGNOSES", "Confidence", "DiagnosisSpec", "Seen", "Trigger", "diagnosis"]
+
+
+class Confidence(enum.StrEnum):
+    """How far the evidence alone carries: ``high`` leaves no ordinary other reading."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+RANK = {Confidence.HIGH: 0, Confidence.MEDIUM: 1, Confidence.LOW: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One sighting: what to say of it, how sure, where; ``advice`` replaces the page's general advice."""
+
+    says: str
+    confidence: Confidence
+    evidence: tuple[Location, ...]
+    advice: str | None = None
+
+
+Function = Callable[[Facts], Iterator[Seen]]
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisSpec:
+    """A registered diagnosis. ``page`` is the docstring as Markdown; its sections hold advice and alternative."""
+
+    id: str
+    name: str
+    title: str
+    on: Trigger
+    function: Function
+    page: str
+    advice: str
+    otherwise: str
+
+    def __call__(self, facts: Facts) -> Iterator[tuple[Confidence, Diagnosis]]:
+        """Give each sighting as the model's Diagnosis."""
+        for seen in self.function(facts):
+            yield (
+                seen.confidence,
+                Diagnosis(
+                    id=self.id,
+                    name=self.name,
+                    says=seen.says,
+                    advice=seen.advice or self.advice,
+                    confidence=str(seen.confidence),
+                    otherwise=self.otherwise,
+                    evidence=list(seen.evidence),
+                ),
+            )
+
+
+DIAGNOSES: dict[str, DiagnosisSpec] = {}
+
+
+def diagnosis(id: str, *, name: str, on: Trigger) -> Callable[[Function], Function]:
+    """Register a function as a diagnosis.
+
+    Args:
+        id: ``D`` and two or three digits, never reused.
+        name: kebab-case, what is wrong and not the remedy.
+        on: the function is called only for conversations with at least one of these traits.
+
+    Raises:
+        ValueError: the id is taken, or the page lacks a section (an error of the programmer).
+    """
+
+    def register(function: Function) -> Function:
+        page = inspect.cleandoc(function.__doc__ or "")
+        parts = sections(page)
+        missing = [part for part in ("Evidence", "What to do", "Otherwise", "Example", "Silent") if not parts.get(part)]
+        if id in DIAGNOSES or (missing and page):
+            raise ValueError(f"{id}: taken, or its page lacks {missing}")
+        DIAGNOSES[id] = DiagnosisSpec(
+            id=id,
+            name=name,
+            title=page.split("\n", 1)[0],
+            on=on,
+            function=function,
+            page=page,
+            advice=" ".join(parts.get("What to do", "").split()),
+            otherwise=" ".join(parts.get("Otherwise", "").split()),
+        )
+        return function
+
+    return register

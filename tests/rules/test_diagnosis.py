@@ -1,0 +1,222 @@
+"""Diagnoses: every page is true, the order is by confidence, credentials are never printed, healthy costs little."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from smtpdebug.model.findings import Diagnosis
+from smtpdebug.model.smtp import Conversation
+from smtpdebug.rules.diagnosis import DIAGNOSES, DiagnosisSpec, Memory, diagnose
+from smtpdebug.rules.diagnosis.pages import all_pages
+from smtpdebug.rules.examples import apply_facts, bare, blocks, sections
+from smtpdebug.rules.judge import Judge, RuleSet
+from smtpdebug.testing import dialogue
+
+SPECS = sorted(DIAGNOSES.values(), key=lambda spec: int(spec.id[1:]))
+COMPARING = {"D07"}
+"""Diagnoses that need an earlier conversation have a test of their own."""
+
+CLEAN = """
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 PIPELINING
+    C: MAIL FROM:<a@example.net>
+    S: 250 2.1.0 Ok
+    C: RCPT TO:<b@example.org>
+    S: 250 2.1.5 Ok
+    C: DATA
+    S: 354 End data with <CR><LF>.<CR><LF>
+    C: Subject: x
+    C:
+    C: hello
+    C: .
+    S: 250 2.0.0 Ok: queued
+    C: QUIT
+    S: 221 2.0.0 Bye
+    C closes
+    S closes
+"""
+
+
+def made_of(section: str) -> Conversation:
+    found = blocks(section)
+    conversation = dialogue(found["smtp"]) if "smtp" in found else bare()
+    if "facts" in found:
+        apply_facts(conversation, found["facts"])
+    # as in a run: the rules have spoken before
+    conversation.findings = Judge(RuleSet(), conversation).close()
+    return conversation
+
+
+def ids(diagnoses: list[Diagnosis]) -> list[str]:
+    return [d.id for d in diagnoses]
+
+
+def test_there_are_enough_and_names_are_unique() -> None:
+    assert len(SPECS) >= 40
+    assert len({spec.name for spec in SPECS}) == len(SPECS)
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.id not in COMPARING], ids=lambda s: s.id)
+def test_example_gives_the_diagnosis(spec: DiagnosisSpec) -> None:
+    found = [d for d in diagnose(made_of(sections(spec.page)["Example"])) if d.id == spec.id]
+    assert len(found) == 1
+    (one,) = found
+    assert one.says.endswith((".", ")"))
+    assert one.evidence
+    assert one.advice
+    assert one.otherwise
+    assert one.confidence in ("high", "medium", "low")
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.id)
+def test_silent_example_does_not(spec: DiagnosisSpec) -> None:
+    assert spec.id not in ids(diagnose(made_of(sections(spec.page)["Silent"])))
+
+
+def test_clean_delivery_has_no_diagnosis() -> None:
+    assert diagnose(dialogue(CLEAN)) == []
+
+
+def test_most_confident_comes_first() -> None:
+    found = diagnose(
+        dialogue(
+            """
+            -- 7s --
+            S: 220 mx.example.org ESMTP
+            C: EHLO client.example.net
+            S: 250 mx.example.org
+            C: MAIL FROM:<a@example.net>
+            -- 6s --
+            S: 250 2.1.0 Ok
+            C: RCPT TO:<b@example.org>
+            S: 550 5.1.1 User unknown
+            C: QUIT
+            S: 221 2.0.0 Bye
+            """
+        )
+    )
+    rank = {"high": 0, "medium": 1, "low": 2}
+    order = [rank[d.confidence] for d in found]
+    assert order == sorted(order)
+    assert ids(found)[0] == "D76"
+    assert {"D24", "D85"} <= set(ids(found))
+
+
+def test_credentials_are_judged_by_shape_and_not_printed() -> None:
+    name, password = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    answer = base64.b64encode(f"\0{name}\0{password}".encode()).decode()
+    conversation = dialogue(
+        f"""
+        S: 220 email-smtp.amazonaws.com ESMTP SimpleEmailService-1
+        C: EHLO client.example.net
+        S: 250-email-smtp.amazonaws.com
+        S: 250 AUTH PLAIN LOGIN
+        C: AUTH PLAIN {answer}
+        S: 535 Authentication Credentials Invalid
+        C: QUIT
+        S: 221 Bye
+        """
+    )
+    found = diagnose(conversation)
+    assert ids(found) == ["D43"]
+    assert "secret access key" in found[0].says
+    said = repr(found)
+    assert not any(secret in said for secret in (name, password, answer, password[:12], name[4:]))
+
+
+def test_an_ordinary_wrong_password_is_not_called_an_aws_key() -> None:
+    answer = base64.b64encode(b"\0alice\0secret").decode()
+    found = diagnose(
+        dialogue(
+            f"""
+            S: 220 mx.example.org ESMTP
+            C: EHLO client.example.net
+            S: 250-mx.example.org
+            S: 250 AUTH PLAIN
+            C: AUTH PLAIN {answer}
+            S: 535 5.7.8 Error: authentication failed
+            C: QUIT
+            S: 221 2.0.0 Bye
+            """
+        )
+    )
+    assert ids(found) == ["D43"]
+    assert "AWS" not in found[0].says
+
+
+def test_ipv6_fallback_needs_the_failed_attempt_before() -> None:
+    failed, after = bare(), dialogue(CLEAN)
+    apply_facts(
+        failed,
+        f'server_ip = "2001:db8::2"\n[stream]\nsyn_retransmissions = 1\nsyn_ns = {after.stream.opened.ts_ns - 10**9}\n',
+    )
+    after.stream.syn_ns = after.stream.last_syn_ns = after.stream.opened.ts_ns
+    after.stream.syn_ack_ns = after.stream.established_ns = after.stream.opened.ts_ns + 1000
+    memory = Memory()
+    assert "D07" not in ids(diagnose(after, memory))
+    memory.observe(failed)
+    assert "D07" in ids(diagnose(after, memory))
+
+
+GREYLIST = """
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 2.1.0 Ok
+    C: RCPT TO:<b@example.org>
+    S: {reply}
+    C: RSET
+    S: 250 2.0.0 Ok
+    C: QUIT
+    S: 221 2.0.0 Bye
+"""
+
+
+def test_greylisting_is_known_when_the_triplet_comes_back() -> None:
+    first = dialogue(GREYLIST.format(reply="450 4.2.0 not now"))
+    second = dialogue(GREYLIST.format(reply="250 2.1.5 Ok"), start="2024-01-01T00:10:00Z")
+    memory = Memory()
+    assert "D55" not in ids(diagnose(first, memory))
+    memory.observe(first)
+    assert "D55" in ids(diagnose(second, memory))
+
+
+def test_throttling_prints_the_rate_that_was_seen() -> None:
+    transaction = """
+        C: MAIL FROM:<a@example.net>
+        S: 250 Ok
+        C: RCPT TO:<b@example.org>
+        S: 250 Ok
+        C: DATA
+        S: 354 go ahead
+        C: Subject: x
+        C: .
+        S: {final}
+    """
+    text = "S: 220 email-smtp.amazonaws.com ESMTP SimpleEmailService-1\nC: EHLO a.example\nS: 250 x\n"
+    text += transaction.format(final="250 Ok 1") * 3
+    text += transaction.format(final="454 Throttling failure: Maximum sending rate exceeded.")
+    found = diagnose(dialogue(text))
+    assert ids(found)[0] == "D52"
+    assert "3 messages" in found[0].says
+    assert "rate" in found[0].advice
+
+
+def test_memory_is_bounded() -> None:
+    memory = Memory()
+    conversation = dialogue(CLEAN)
+    for number in range(1100):
+        apply_facts(conversation, f'server_ip = "198.51.{number // 256}.{number % 256}"')
+        memory.observe(conversation)
+    assert memory.accepted_per_second("198.51.0.0", conversation.stream.last.ts_ns) is None
+
+
+def test_pages_name_every_diagnosis() -> None:
+    pages = all_pages()
+    assert set(pages) == {"index.md"} | {f"{spec.id}.md" for spec in SPECS}
+    assert all(spec.name in pages["index.md"] for spec in SPECS)

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import CHUNKED, PIPELINED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 from smtpdebug.rules.table import KNOWN_VERBS
@@ -102,10 +102,12 @@ def bdat_syntax_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     """
     command = exchange.command
     if command is not None and _clear(exchange, state) and not _ARGUMENT.match(command.argument):
-        yield command.at, f"BDAT {command.argument[:40]!r} has no size"
+        yield command.at, f"BDAT {command.argument[:40]!r}: a size, or a size and LAST, is due"
 
 
-@rule(id="SC172", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), verbs=("BDAT",))
+@rule(
+    id="SC172", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), verbs=("BDAT",), when=CHUNKED
+)
 def bdat_after_last(exchange: Exchange, state: State) -> Iterator[Said]:
     """A further chunk after BDAT LAST, without a new transaction.
 
@@ -156,7 +158,13 @@ def bdat_after_last(exchange: Exchange, state: State) -> Iterator[Said]:
 
 
 @rule(
-    id="SC173", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), verbs=("DATA", "MAIL", "RCPT")
+    id="SC173",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3030 §2",),
+    verbs=("DATA", "MAIL", "RCPT"),
+    when=CHUNKED,
 )
 def command_between_chunks(exchange: Exchange, state: State) -> Iterator[Said]:
     """DATA, MAIL or RCPT between the first chunk and the last: the message is left half sent.
@@ -206,7 +214,15 @@ def command_between_chunks(exchange: Exchange, state: State) -> Iterator[Said]:
         yield command.at, f"{command.verb} before the last BDAT chunk"
 
 
-@rule(id="SC174", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), verbs=("BDAT", "MAIL"))
+@rule(
+    id="SC174",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3030 §2",),
+    verbs=("BDAT", "MAIL"),
+    when=CHUNKED,
+)
 def no_reset_after_failed_chunk(exchange: Exchange, state: State) -> Iterator[Said]:
     """A further chunk, or a new MAIL, after BDAT failed and without RSET.
 
@@ -318,7 +334,7 @@ def bdat_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
         yield command.at, "BDAT without an accepted recipient"
 
 
-@rule(id="SC178", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",))
+@rule(id="SC178", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), when=PIPELINED)
 def chunk_size_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     """What follows a BDAT chunk is no command: the chunk was longer than it said.
 

@@ -11,16 +11,33 @@ from typing import Final, TypeAlias
 from smtpdebug.model.findings import Finding, Severity
 from smtpdebug.model.smtp import Conversation, Exchange
 from smtpdebug.rules.memory import ServerMemory, ServerRecord
-from smtpdebug.rules.registry import UNASKED, Check, Indeterminate, Rule, Said, all_rules, matching
+from smtpdebug.rules.registry import (
+    BARE,
+    ENCRYPTED,
+    MULTILINE,
+    NO_STATUS_CODE,
+    OFF_TABLE,
+    PIPELINED,
+    UNASKED,
+    UNKNOWN_VERB,
+    Check,
+    Indeterminate,
+    Rule,
+    Said,
+    all_rules,
+    matching,
+)
 from smtpdebug.rules.state import State, begin
+from smtpdebug.rules.table import EXPECTED, KNOWN_VERBS
 
 __all__ = ["Judge", "RuleSet", "ServerMemory", "ServerRecord"]
 
-_Entry: TypeAlias = tuple[Check, Rule, bool, int]
-"""Function, rule, whether it takes the state, oddities mask."""
-
-_CLASSES: Final = 7
-"""Reply classes: 0 for no reply, 1..5 the first digit, 6 for anything else."""
+_Step: TypeAlias = tuple[Check, Rule, bool]
+"""Function, rule, whether it takes the state."""
+_Key: TypeAlias = tuple[int, str, int, int]
+"""Reply class (0 for no reply, 1..5 the first digit, 6 for anything else), verb, oddities, situation."""
+_PLANS: Final = 4096
+"""Cases remembered: hostile traffic has no end of them."""
 
 
 class RuleSet:
@@ -53,13 +70,10 @@ class RuleSet:
             for r in matching(selector):
                 if r.id in self._severity:
                     self._severity[r.id] = Severity(severity)
-        exchange_rules = [r for r in self.rules if r.on == "exchange"]
+        self._exchange_rules = [r for r in self.rules if r.on == "exchange"]
         self._conversation_rules = [r for r in self.rules if r.on == "conversation"]
-        verbs = {v for r in exchange_rules for v in r.verbs or ()} | {UNASKED}
-        self._any_verb = [_entries(exchange_rules, None, digit) for digit in range(_CLASSES)]
-        self._tables: list[dict[str, tuple[_Entry, ...]]] = [
-            {verb: _entries(exchange_rules, verb, digit) for verb in verbs} for digit in range(_CLASSES)
-        ]
+        self._verbs = {v for r in self._exchange_rules for v in r.verbs or ()} | {UNASKED}
+        self._plans: dict[_Key, tuple[_Step, ...]] = {}
 
     def severity(self, rule_id: str) -> Severity:
         """The severity the rule has in this run."""
@@ -79,20 +93,21 @@ class RuleSet:
         if digit < 0 or digit > 5 or (digit == 0 and reply is not None):
             digit = 6
         verb = UNASKED if command is None else command.verb
-        entries = self._tables[digit].get(verb, self._any_verb[digit])
-        if not entries:
-            return []
         odd = 0 if command is None else command.oddities
         if reply is not None:
             odd |= reply.oddities
         if exchange.data is not None:
             odd |= exchange.data.oddities
+        key = (digit, verb if verb in self._verbs else "", odd, _situation(state, exchange, verb))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(key)
         findings: list[Finding] = []
-        for check, rule, takes_state, mask in entries:
-            if mask and not odd & mask:
-                continue
-            said_all = check(exchange, state) if takes_state else check(exchange)
-            findings.extend(self._finding(rule, said) for said in said_all)
+        for check, rule, takes_state in plan:
+            for said in check(exchange, state) if takes_state else check(exchange):
+                findings.append(self._finding(rule, said))  # noqa: PERF401  # a generator a rule would cost more
+        if len(findings) > 1:
+            findings.sort(key=_place)
         return findings
 
     def judge_end(self, conversation: Conversation, state: State) -> list[Finding]:
@@ -107,9 +122,25 @@ class RuleSet:
                 said_all = rule.check(conversation, given[takes[0]])
             else:
                 said_all = rule.check(conversation, *(given[name] for name in takes))
-            findings.extend(self._finding(rule, said) for said in said_all)
+            for said in said_all:
+                findings.append(self._finding(rule, said))  # noqa: PERF401  # as above
         self.memory.remember(conversation, state)
         return findings
+
+    def _plan(self, key: _Key) -> tuple[_Step, ...]:
+        """The rules to ask in a given case; remembered, since few cases make up nearly all traffic."""
+        digit, verb, odd, situation = key
+        plan = tuple(
+            (r.check, r, "state" in r.takes)
+            for r in self._exchange_rules
+            if (r.verbs is None or verb in r.verbs)
+            and (r.replies is None or digit in r.replies)
+            and (not r.oddities or odd & r.oddities)
+            and (not r.when or situation & r.when)
+        )
+        if len(self._plans) < _PLANS:
+            self._plans[key] = plan
+        return plan
 
     def _finding(self, rule: Rule, said: Said) -> Finding:
         at, message = said
@@ -175,12 +206,25 @@ def _chosen(select: tuple[str, ...], ignore: tuple[str, ...], preview: bool) -> 
     ]
 
 
-def _entries(rules: list[Rule], verb: str | None, digit: int) -> tuple[_Entry, ...]:
-    return tuple(
-        (r.check, r, "state" in r.takes, r.oddities)
-        for r in rules
-        if (r.verbs is None or (verb is not None and verb in r.verbs)) and (r.replies is None or digit in r.replies)
-    )
+def _situation(state: State, exchange: Exchange, verb: str) -> int:
+    command, reply = exchange.command, exchange.reply
+    found = ENCRYPTED if exchange.encrypted else 0
+    if command is not None and command.outstanding:
+        found |= PIPELINED
+    row = EXPECTED.get(verb)
+    if row is None and verb not in KNOWN_VERBS:
+        found |= UNKNOWN_VERB
+    if reply is not None:
+        if row is not None and reply.code not in row:
+            found |= OFF_TABLE
+        if reply.enhanced is None:
+            found |= NO_STATUS_CODE
+        lines = reply.lines
+        if len(lines) > 1:
+            found |= MULTILINE
+        if not lines or len(lines[-1]) < 5:
+            found |= BARE
+    return found | state.situation()
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

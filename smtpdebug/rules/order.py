@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import ENCRYPTED, REFUSED_DATA, STARTED_TLS, UNKNOWN_VERB, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, shown_verb
 
@@ -60,6 +60,8 @@ def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
     if reply is None:
         # A client that waited and then gave up, or TLS was expected: not in a hurry.
         waited = first.began.ts_ns - (conversation.stream.established_ns or conversation.stream.opened.ts_ns)
+        if first.acked != 0 or not conversation.stream.packets[1]:
+            return  # the capture may have the client's side only
         if waited < _GAVE_UP_NS and first.verb != "QUIT" and conversation.stream.server.port not in _TLS_PORTS:
             yield first.at, f"the client sent {shown_verb(first)} and never got a greeting"
         return
@@ -303,6 +305,7 @@ def data_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §3.3",),
     security=True,
+    when=REFUSED_DATA,
 )
 def message_sent_after_refused_data(exchange: Exchange, state: State) -> Iterator[Said]:
     """The message sent although DATA was refused, so that its lines are read as commands.
@@ -354,7 +357,14 @@ def message_sent_after_refused_data(exchange: Exchange, state: State) -> Iterato
         yield command.at, f"mail data follows although DATA was refused with {previous.reply.code}"
 
 
-@rule(id="SC120", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.1.1", "RFC 5321 §4.1.5"))
+@rule(
+    id="SC120",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1", "RFC 5321 §4.1.5"),
+    when=UNKNOWN_VERB,
+)
 def command_unknown(exchange: Exchange, state: State) -> Iterator[Said]:
     """A command that no specification known here defines, or an empty line.
 
@@ -520,6 +530,7 @@ def starttls_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 3207 §4",),
     security=True,
+    when=STARTED_TLS,
 )
 def clear_text_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
     """A command in clear after the server agreed to STARTTLS, with no TLS handshake at all.
@@ -618,6 +629,7 @@ def starttls_inside_tls(exchange: Exchange) -> Iterator[Said]:
     severity=Severity.WARNING,
     since="0.1",
     refs=("RFC 3207 §4.2",),
+    when=ENCRYPTED,
 )
 def no_hello_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
     """A first command inside TLS that is not EHLO.

@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, Command, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import PIPELINED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import shown_verb
 
@@ -43,6 +43,7 @@ def _sent_after(before: Command | None, command: Command) -> bool:
     since="0.1",
     refs=("RFC 5321 §4.3.1", "RFC 2920 §3.1"),
     security=True,
+    when=PIPELINED,
 )
 def pipelining_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
     """A command sent before the reply to the one before, though the server did not offer PIPELINING.
@@ -88,7 +89,9 @@ def pipelining_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
         yield exchange.command.at, f"{shown_verb(exchange.command)} sent without waiting, PIPELINING was not offered"
 
 
-@rule(id="SC114", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 2920 §3.1", "RFC 4954 §4"))
+@rule(
+    id="SC114", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 2920 §3.1", "RFC 4954 §4"), when=PIPELINED
+)
 def pipelined_after_synchronising_command(exchange: Exchange, state: State) -> Iterator[Said]:
     """A command pipelined behind one that must be the last of its group: EHLO, DATA, VRFY, EXPN, QUIT, NOOP or AUTH.
 

@@ -42,6 +42,31 @@ FAMILIES: Final = {
 UNASKED: Final = "(unasked)"
 """In ``verbs``: exchanges without a command."""
 
+# Situations of an exchange, for the ``when`` of rules: the bits lie above those of the oddities (``model.smtp``).
+PIPELINED: Final = 1 << 20
+"""The command did not wait for an earlier reply."""
+ENCRYPTED: Final = 1 << 21
+MULTILINE: Final = 1 << 22
+"""The reply has several lines."""
+UNKNOWN_VERB: Final = 1 << 23
+"""A command that ``table.KNOWN_VERBS`` does not have."""
+OFF_TABLE: Final = 1 << 24
+"""The reply's code is not in the command's row of ``table.EXPECTED``."""
+REFUSED_GREETING: Final = 1 << 25
+"""The greeting was not 220."""
+CLOSING: Final = 1 << 26
+"""The server said 421 before."""
+CHUNKED: Final = 1 << 27
+"""BDAT chunks came before in this transaction, or ended it."""
+STARTED_TLS: Final = 1 << 28
+"""STARTTLS was agreed and nothing inside TLS has come yet."""
+REFUSED_DATA: Final = 1 << 29
+"""DATA of this transaction was refused."""
+NO_STATUS_CODE: Final = 1 << 30
+"""The reply has no enhanced status code."""
+BARE: Final = 1 << 31
+"""The reply's last line has no text."""
+
 STATUSES: Final = ("stable", "preview", "removed")
 
 
@@ -73,6 +98,8 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     """Exchange rules: only for these verbs (``None``: for all)."""
     oddities: int = 0
     """Exchange rules: only where the command, the reply or the mail data has one of these (0: always)."""
+    when: int = 0
+    """Exchange rules: only in one of these situations (0: always)."""
     replies: frozenset[int] | None = None
     """Exchange rules: only where the reply's first digit is one of these; 0 stands for no reply (``None``: always)."""
     security: bool = False
@@ -104,14 +131,15 @@ def rule(
     refs: tuple[str, ...],
     verbs: Iterable[str] | None = None,
     oddities: int = 0,
+    when: int = 0,
     replies: Iterable[int] | None = None,
     security: bool = False,
     status: str = "stable",
 ) -> Callable[[Check], Check]:
     """Register the decorated generator function as a rule.
 
-    ``verbs``, ``oddities`` and ``replies`` are prefilters: the function is not called at all elsewhere, which is what
-    keeps a clean conversation cheap. Use ``UNASKED`` in ``verbs`` for replies nobody asked for.
+    ``verbs``, ``oddities``, ``when`` and ``replies`` are prefilters: the function is not called at all elsewhere, which
+    is what keeps a clean conversation cheap. Use ``UNASKED`` in ``verbs`` for replies nobody asked for.
     """
 
     def register(check: Check) -> Check:
@@ -135,6 +163,7 @@ def rule(
             takes=takes,
             verbs=None if verbs is None else frozenset(verbs),
             oddities=oddities,
+            when=when,
             replies=None if replies is None else frozenset(replies),
             security=security,
             status=status,
@@ -151,7 +180,9 @@ def load() -> None:
     if _loaded:
         return
     package: Any = importlib.import_module("smtpdebug.rules")
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != "verdicts"):
+    for module in sorted(
+        m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg and m.name != "verdicts"
+    ):
         importlib.import_module(f"smtpdebug.rules.{module}")
     _loaded = True
 

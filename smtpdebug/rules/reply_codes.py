@@ -8,7 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, MALFORMED, Exchange
 from smtpdebug.rules import providers
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import OFF_TABLE, UNKNOWN_VERB, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import EXPECTED, REQUIRED_VERBS, VERB_EXTENSION, listed
 
@@ -26,7 +26,14 @@ def _wrong_class(verb: str, code: int) -> bool:
     return digit not in _WANTED.get(verb, frozenset({2, 4, 5}))
 
 
-@rule(id="SR103", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.3.2", "RFC 7504 §5.1"))
+@rule(
+    id="SR103",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §4.3.2", "RFC 7504 §5.1"),
+    when=OFF_TABLE,
+)
 def reply_code_not_listed(exchange: Exchange, state: State) -> Iterator[Said]:
     """A reply code that §4.3.2, RFC 7504 or the command's own extension does not list for this command.
 
@@ -64,8 +71,8 @@ def reply_code_not_listed(exchange: Exchange, state: State) -> Iterator[Said]:
     verb, code = command.verb, reply.code
     if reply.oddities & (AFTER_GAP | MALFORMED) or state.uncertain or not 200 <= code < 600 or _wrong_class(verb, code):
         return
-    if verb == GREETING or (verb == "RCPT" and code == 554) or (code == 502 and verb in REQUIRED_VERBS):
-        return  # SR120, widespread, SR125
+    if verb == GREETING or (verb == "RCPT" and code == 554) or (code == 502 and verb in REQUIRED_VERBS) or code == 521:
+        return  # SR120, widespread, SR125, SR113
     if state.greeting is not None and state.greeting.code in (554, 521) and code in (503, 521, 554):
         return  # RFC 5321 3.1, RFC 7504 3: a server that said so at the greeting
     if code in (503, 504) and verb not in ("HELP", "QUIT", "NOOP", "RSET"):
@@ -87,6 +94,7 @@ def _name(verb: str) -> str:
     since="0.1",
     refs=("RFC 5321 §4.2.1", "RFC 5321 §4.3.2"),
     replies=(2, 3),
+    when=OFF_TABLE,
 )
 def reply_class_impossible(exchange: Exchange, state: State) -> Iterator[Said]:
     """A first digit that cannot answer this command: 2yz to DATA, 3yz where nothing is left to send.
@@ -131,6 +139,7 @@ def reply_class_impossible(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 7504 §3",),
     replies=(5,),
+    when=OFF_TABLE | UNKNOWN_VERB,
 )
 def code_521_after_the_greeting(exchange: Exchange, state: State) -> Iterator[Said]:
     """521 ("host does not accept mail") given later than at the greeting.

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Exchange, Reply
-from smtpdebug.rules.registry import UNASKED, Said, rule
+from smtpdebug.rules.registry import MULTILINE, NO_STATUS_CODE, UNASKED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 
@@ -34,6 +34,7 @@ def _dotted(line: bytes) -> bytes | None:
     since="0.1",
     refs=("RFC 2034 §4",),
     replies=(2, 4, 5),
+    when=NO_STATUS_CODE,
 )
 def enhanced_code_missing(exchange: Exchange, state: State) -> Iterator[Said]:
     """A reply without an enhanced status code although EHLO offered ENHANCEDSTATUSCODES.
@@ -126,6 +127,7 @@ def enhanced_code_contradicts_reply(exchange: Exchange) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 2034 §4",),
     replies=(2, 4, 5),
+    when=MULTILINE,
 )
 def enhanced_codes_differ_by_line(exchange: Exchange, state: State) -> Iterator[Said]:
     """Lines of one reply with different enhanced status codes.
@@ -175,6 +177,7 @@ def enhanced_codes_differ_by_line(exchange: Exchange, state: State) -> Iterator[
     since="0.1",
     refs=("RFC 3463 §2",),
     replies=(2, 4, 5),
+    when=NO_STATUS_CODE,
 )
 def enhanced_code_malformed(exchange: Exchange, state: State) -> Iterator[Said]:
     """Something like an enhanced status code that is none: class 0, 1, 3 or 6 to 9, or more than three digits.

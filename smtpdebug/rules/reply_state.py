@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import CLOSING, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import shown_verb
 
@@ -18,6 +18,7 @@ from smtpdebug.rules.table import shown_verb
     since="0.1",
     refs=("RFC 5321 §3.8", "RFC 5321 §4.2.2"),
     replies=(2, 3, 4, 5),
+    when=CLOSING,
 )
 def conversation_goes_on_after_421(exchange: Exchange, state: State) -> Iterator[Said]:
     """A server that says 421 ("closing transmission channel") and then serves another command.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, MALFORMED, UNTERMINATED, Exchange, Reply
-from smtpdebug.rules.registry import UNASKED, Said, rule
+from smtpdebug.rules.registry import BARE, OFF_TABLE, UNASKED, UNKNOWN_VERB, Said, rule
 from smtpdebug.rules.state import State
 
 
@@ -63,7 +63,7 @@ def reply_line_malformed(exchange: Exchange, state: State) -> Iterator[Said]:
         return
     bad = next((line for line in reply.lines if not _coded(line)), None)
     cut = reply.oddities & UNTERMINATED and exchange is state.conversation.exchanges[-1]
-    if bad is not None and not (cut and bad is reply.lines[-1]):
+    if bad is not None and b"\0" not in bad and not (cut and bad is reply.lines[-1]):
         yield reply.at, f"reply line {_shown(bad)} does not begin with three digits and a space or hyphen"
 
 
@@ -114,6 +114,7 @@ def reply_code_out_of_range(exchange: Exchange) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.2", "RFC 5321 §4.2.1"),
     replies=(2, 3, 4, 5),
+    when=OFF_TABLE | UNKNOWN_VERB,
 )
 def second_digit_out_of_range(exchange: Exchange) -> Iterator[Said]:
     """A reply code whose second digit is 6 to 9, which the grammar does not have.
@@ -241,6 +242,7 @@ def reply_never_finished(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.2", "RFC 5321 §4.2.1"),
     replies=(2, 3, 4, 5),
+    when=BARE,
 )
 def bare_reply_code(exchange: Exchange) -> Iterator[Said]:
     """A reply that is its code and nothing else.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, Exchange, Reply
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import MULTILINE, REFUSED_GREETING, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
 from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
@@ -138,6 +138,7 @@ def greeting_554_closed_at_once(conversation: Conversation, state: State) -> Ite
     since="0.1",
     refs=("RFC 5321 §3.1",),
     replies=(2, 3, 4),
+    when=REFUSED_GREETING,
 )
 def command_served_after_554_greeting(exchange: Exchange, state: State) -> Iterator[Said]:
     """A command other than QUIT that is not answered 503 after a 554 greeting.
@@ -177,6 +178,7 @@ def command_served_after_554_greeting(exchange: Exchange, state: State) -> Itera
     refs=("RFC 5321 §3.2", "RFC 5321 Appendix F.3"),
     verbs=("HELO",),
     replies=(2,),
+    when=MULTILINE,
 )
 def extensions_listed_to_helo(exchange: Exchange) -> Iterator[Said]:
     """A reply to HELO that lists extensions as one to EHLO does.
@@ -303,6 +305,7 @@ def hello_reply_without_domain(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.1.1",),
     verbs=("EHLO", "LHLO"),
     replies=(2,),
+    when=MULTILINE,
 )
 def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     """A line of the reply to EHLO that does not begin with a keyword of letters, digits and hyphens.
@@ -348,6 +351,7 @@ def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.1.1",),
     verbs=("EHLO", "LHLO"),
     replies=(2,),
+    when=MULTILINE,
 )
 def ehlo_keyword_repeated(exchange: Exchange) -> Iterator[Said]:
     """The same keyword twice in one reply to EHLO.

@@ -24,6 +24,7 @@ from smtpdebug.model.smtp import (
     Reply,
 )
 from smtpdebug.model.streams import Gap, Location
+from smtpdebug.rules.registry import CHUNKED, CLOSING, REFUSED_DATA, REFUSED_GREETING, STARTED_TLS
 
 HELLOS: Final = frozenset({"EHLO", "HELO", "LHLO"})
 
@@ -106,6 +107,21 @@ class State(msgspec.Struct, gc=False, eq=False):
     def pipelined_with(self, exchange: Exchange, *verbs: str) -> bool:
         """Whether one of these verbs was still unanswered when the command was sent."""
         return any(e.command is not None and e.command.verb in verbs for e in self.in_flight(exchange))
+
+    def situation(self) -> int:
+        """The situations (``registry``) that depend on what came before."""
+        found = 0
+        if self.greeting is not None and self.greeting.code != 220:
+            found |= REFUSED_GREETING
+        if self.closing is not None:
+            found |= CLOSING
+        if self.bdat_open or self.bdat_failed or self.bdat_last:
+            found |= CHUNKED
+        if self.tls_agreed is not None:
+            found |= STARTED_TLS
+        if self.data_refused:
+            found |= REFUSED_DATA
+        return found
 
     def enter(self, exchange: Exchange) -> None:
         """Take in what is known just before the exchange: losses, and TLS having begun."""

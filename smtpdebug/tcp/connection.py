@@ -86,9 +86,11 @@ class Connection:
         self.count += 1
         half.packets += 1
         half.now = peer.now = self.count
-        self.low.ripen(self.count, ts_ns, self.high.heard_ns)
-        self.high.ripen(self.count, ts_ns, self.low.heard_ns)
-        half.heard_ns = max(half.heard_ns, ts_ns)
+        if half.held or peer.held or half.evidence or peer.evidence or half.ripe or peer.ripe:
+            self.low.ripen(self.count, ts_ns, self.high.heard_ns)
+            self.high.ripen(self.count, ts_ns, self.low.heard_ns)
+        if ts_ns > half.heard_ns:
+            half.heard_ns = ts_ns
         if flags & SYN:
             take_syn(self, half, segment, at)
         if flags & RST:
@@ -110,11 +112,12 @@ class Connection:
         """Start what waited long enough, see the end, and decide whether the short way is open."""
         low, high = self.low, self.high
         for half in (low, high):
-            if not half.started and half.held:
+            if half.held and not half.started:
                 waited = self.count - half.first_held_count
                 if waited >= START_PACKETS or half.fin >= 0 or self.closing_ns is not None:
                     half.start(None)
-            half.forget_evidence()
+            if half.evidence:
+                half.forget_evidence()
         if self.queue is not None:
             self.let_out()
         if self.closing_ns is None and low.fin_acked and high.fin_acked:

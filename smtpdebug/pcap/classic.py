@@ -59,11 +59,10 @@ class ClassicWalker:
         for _ in repeat(None, most):
             if at > last:
                 break
-            after = at + header + unpack(buf, at + 8)[0]
-            if after > end:
-                break
             append(at)
-            at = after
+            at += header + unpack(buf, at + 8)[0]
+        if at > end:  # only the last one can reach beyond the end
+            at = offsets.pop()
         return offsets, at
 
     def walk(self, buf: bytes, start: int, most: int) -> tuple[Records, int]:

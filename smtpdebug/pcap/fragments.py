@@ -26,7 +26,10 @@ class _Partial:
 
 
 class Fragments:
-    """Holds fragments until their packet is whole; the first copy of a byte wins.
+    """Holds fragments until their packet is whole.
+
+    Of pieces that begin at the same place the first one wins, of pieces that overlap in part the one that begins
+    earlier (RFC 791 leaves it open; RFC 5722 forbids it in IPv6, where only an attacker would do it).
 
     Args:
         limit: fragments held at once; the oldest packet is given up for a new one.

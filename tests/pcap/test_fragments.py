@@ -147,3 +147,19 @@ def test_padding_behind_a_fragment_is_no_part_of_it(version: int) -> None:
         got = feed(Decoder(), [piece + b"\xee" * 9 for piece in pieces])
         assert got.buf[int(got.start[0]) :][: int(got.captured[0])] == data
         assert int(got.length[0]) == len(data)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_pieces_that_overlap_in_part(order: tuple[int, ...]) -> None:
+    """One piece begins within the one before it: each byte is there once."""
+    packet = segment(4, MAIL[:180])
+    header, data = packet[:20], packet[20:]
+
+    def piece(start: int, stop: int) -> bytes:
+        part = data[start:stop]
+        more = 0x2000 if stop < len(data) else 0
+        return header[:2] + struct.pack(">HHH", 20 + len(part), 5, more | start // 8) + header[8:20] + part
+
+    pieces = [piece(0, 80), piece(64, 128), piece(120, 200)]
+    got = feed(Decoder(), [pieces[number] for number in order])
+    assert got.buf[int(got.start[0]) :][: int(got.captured[0])] == MAIL[:180]

@@ -326,3 +326,15 @@ def test_an_absurd_length_is_damage_even_where_the_file_is_long_enough() -> None
     assert len(records) == len(PACKETS)
     assert walker.fault is not None
     assert walker.fault.offset == len(data)
+
+
+def test_a_packet_reaches_no_further_than_its_block() -> None:
+    whole = bytearray(enhanced("<", 0, T, b"abcdefgh"))
+    whole[20:24] = struct.pack("<I", 10**6)
+    data = section("<") + interface("<", 1) + bytes(whole) + enhanced("<", 0, T, b"next")
+    records, _, taken = walk_all(data)
+    assert len(records) == 2
+    # Its options follow the packet in the block and cannot be told from it any more.
+    assert taken[0].startswith(b"abcdefgh")
+    assert len(taken[0]) == len(whole) - 32
+    assert taken[1] == b"next"

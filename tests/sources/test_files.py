@@ -214,3 +214,15 @@ def test_unreachable_messages_name_the_file_and_the_frame() -> None:
     assert (error.capture, error.frame, error.ts_ns, error.reporter) == ("trace.pcap", 2, T + 5000, "203.0.113.1")
     assert (error.dst, error.dport, error.seq) == ("192.0.2.2", 25, 77)
     assert captures.skipped == {}
+
+
+@pytest.mark.parametrize("wrap", ["plain", "gzip"])
+def test_a_packet_longer_than_a_batch(wrap: str, tmp_path: Path) -> None:
+    """Segmentation offload on loopback makes packets of 64 KiB and more."""
+    long = LINK.segment(1, 0, 24, bytes(250_000))
+    path = tmp_path / "long.pcap"
+    path.write_bytes(WRAPS[wrap](capture([(T, long), (T + 1, long), PACKETS[2]])))
+    captures = open_captures([path], batch_bytes=1)
+    batches = [batch for batch in captures if batch.packets]
+    assert [batch.packets for batch in batches] == [1, 1, 1]
+    assert captures.notes == []

@@ -372,6 +372,15 @@ class ClientLexer:
         self.tls_offset = offset
         self.mode = TLS
 
+    def passed(self, gap: Gap) -> bool:
+        """Whether what waits for a reply was sent by a client that had the server's bytes which we lack."""
+        if self.mode != WAIT or not self.queue:
+            return False
+        last = self.queue[-1]
+        if last.acked >= 0:
+            return last.acked >= gap.offset + gap.length
+        return last.began.ts_ns > gap.at.ts_ns
+
     def tls_unseen(self) -> None:
         """TLS is known to have begun, although no record of it was fed: what waits was put in before it."""
         waits = b"".join(chunk.data for chunk in self.queue)

@@ -56,8 +56,8 @@ class Pairing:
     """
 
     __slots__ = (
-        "_commands", "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict",
-        "completed", "envelopes", "exchanges", "log", "orphan", "pending", "replies", "tls_agreed", "truncated",
+        "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict", "completed", "envelopes",
+        "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
     )  # fmt: skip
 
     def __init__(
@@ -80,12 +80,13 @@ class Pairing:
         self.truncated = False
         self._previous: Reply | None = None
         self._recent: deque[Reply] = deque(maxlen=64)
-        self._commands = 0
         self._resync: Gap | None = None
         self.tls_agreed: Reply | None = None
         """The 220 to STARTTLS."""
         self.orphan: Callable[[Reply], bool] | None = None
         """Asked before a reply is put down as answering nothing; true where it set everything back."""
+        self.passed: Callable[[Gap], bool] | None = None
+        """Asked whether a client whose next bytes hang on a reply has gone on, having had the lost bytes."""
         self.log: list[Reply] | None = None
         """While set: every reply that :meth:`run` used up, to be able to start over (see parser)."""
 
@@ -261,6 +262,8 @@ class Pairing:
         gap, self._resync = self._resync, None
         assert gap is not None
         pending = self.pending
+        if pending[-1].gate and self.passed is not None and self.passed(gap):
+            return self.skip(len(pending))
         keep = 0
         for index in range(1, len(pending)):
             command = pending[index].exchange.command

@@ -60,6 +60,7 @@ class ConversationParser:
         self._pairing.completed = self.completed
         self._pairing.orphan = self._orphan
         self._client = ClientLexer(self._limits, self._pairing, self.timeline, lmtp=lmtp, lost=joined_late)
+        self._pairing.passed = self._client.passed
         self._server = ReplyLexer(self._limits.line_bytes, after_gap=joined_late)
         self.exchanges = self._pairing.exchanges
         self.messages = self._pairing.envelopes.messages
@@ -214,6 +215,7 @@ class ConversationParser:
         proxy = self._client.proxy
         self._client = ClientLexer(self._limits, pairing, self.timeline, lmtp=self._client.lmtp, lost=False)
         self._client.proxy = proxy
+        pairing.passed = self._client.passed
         self._server = ReplyLexer(self._limits.line_bytes)
 
     # -- losses and the end

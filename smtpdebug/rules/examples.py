@@ -21,7 +21,7 @@ START_NS: Final = 1_704_067_200_000_000_000
 """2024-01-01T00:00:00Z, when examples begin."""
 MILLISECOND: Final = 1_000_000
 _DAY_NS: Final = 86_400_000_000_000
-_BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK: Final = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CUMULATIVE: Final = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 
 

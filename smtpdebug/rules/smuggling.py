@@ -214,7 +214,7 @@ def end_look_alike_accepted(conversation: Conversation) -> Iterator[Said]:
     S: 250 2.1.5 Ok
     C: DATA
     S: 354 End data with <CR><LF>.<CR><LF>
-    C! hello\r\n.\nmore\r\n
+    C: hello
     C: .
     S: 250 2.0.0 Ok: queued as 1
     C: QUIT

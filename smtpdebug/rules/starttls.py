@@ -489,23 +489,39 @@ def starttls_offer_not_steady(conversation: Conversation, state: State, memory: 
     several machines answer at one address and are not set up alike, or the server's TLS fails now and then.
 
     ## Example
-    This needs two conversations with one server; in the first the reply to EHLO is
+    In an earlier conversation with the same server:
 
-    ```text
-    250-mx.example.org
-    250-STARTTLS
-    250 8BITMIME
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: QUIT
+    S: 221 2.0.0 Bye
     ```
 
-    and in the second
+    and in this one:
 
-    ```text
-    250-mx.example.org
-    250 8BITMIME
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 8BITMIME        <- ST109
+    C: QUIT
+    S: 221 2.0.0 Bye
     ```
 
     ## Instead
     Both replies are alike.
+
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250-mx.example.org
+    S: 250 STARTTLS
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
 
     ## Innocent look-alikes
     A server may keep STARTTLS from chosen clients (Postfix: smtpd_discard_ehlo_keyword_address_maps), and does not

@@ -172,7 +172,8 @@ def client_impatient(conversation: Conversation) -> Iterator[Said]:
     if TIMED_OUT <= waited < least:
         yield (
             at,
-            f"the client gave up after {_waits(waited)} without a reply to {command.verb}; the least is {least // MINUTE} min",
+            f"the client gave up after {_waits(waited)} without a reply to {command.verb}; "
+            f"the least is {least // MINUTE} min",
         )
 
 

@@ -125,7 +125,7 @@ def hello_of_smtp_in_lmtp(exchange: Exchange, state: State) -> Iterator[Said]:
     stands for all recipients.
 
     ## Example
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -138,7 +138,7 @@ def hello_of_smtp_in_lmtp(exchange: Exchange, state: State) -> Iterator[Said]:
     ```
 
     ## Instead
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -164,7 +164,7 @@ def lmtp_final_replies_missing(conversation: Conversation, state: State) -> Iter
     recipients who have the message.
 
     ## Example
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -186,7 +186,7 @@ def lmtp_final_replies_missing(conversation: Conversation, state: State) -> Iter
     ```
 
     ## Instead
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -242,10 +242,7 @@ def lmtp_on_port_25(exchange: Exchange, state: State) -> Iterator[Said]:
     client does not expect several replies.
 
     ## Example
-    ```facts
-    server_port = 25
-    ```
-    ```smtp
+    ```smtp port=25
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org        <- ST506
     S: 250-store.example.org
@@ -256,10 +253,7 @@ def lmtp_on_port_25(exchange: Exchange, state: State) -> Iterator[Said]:
     ```
 
     ## Instead
-    ```facts
-    server_port = 24
-    ```
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -285,7 +279,7 @@ def lmtp_extensions_missing(exchange: Exchange) -> Iterator[Said]:
     RFC 2033 requires both of every LMTP server.
 
     ## Example
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org
@@ -295,7 +289,7 @@ def lmtp_extensions_missing(exchange: Exchange) -> Iterator[Said]:
     ```
 
     ## Instead
-    ```smtp
+    ```smtp port=24
     S: 220 store.example.org LMTP
     C: LHLO mx.example.org
     S: 250-store.example.org

@@ -389,7 +389,7 @@ def smuggling(facts: Facts) -> Iterator[Seen]:
             return
         if hidden is not None:
             yield Seen(
-                f"Commands hide behind {spelt(hidden.sequence)} in the mail data; the server did not take them.",
+                f"Commands follow {spelt(hidden.sequence)} in the mail data; the server took none.",
                 Confidence.HIGH if facts.stream.bytes[SERVER] else Confidence.MEDIUM,
                 (hidden.at,),
             )

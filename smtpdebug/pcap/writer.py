@@ -14,6 +14,7 @@ _RECORD: Final = struct.Struct("<IIII")
 _MAGIC_NS: Final = 0xA1B23C4D
 _SNAPLEN: Final = 262_144
 _TCP = 6
+_LONGEST: Final = 65_535
 
 
 class PcapWriter:
@@ -78,7 +79,7 @@ class Link:
         Args:
             seq, ack: 32-bit numbers.
             flags: ``model.packets`` flags.
-            payload: its data.
+            payload: its data; where it is too long for the IP length, that is 0, as segmentation offload has it.
             window: as on the wire.
             options: TCP options, a multiple of four bytes.
         """
@@ -91,15 +92,16 @@ class Link:
             + payload
         )
         if self._checksums:
-            tcp = _with(tcp, 16, checksum(self._addresses + struct.pack(">HH", _TCP, size) + tcp))
+            tcp = _with(tcp, 16, checksum(self._addresses + struct.pack(">II", size, _TCP) + tcp))
         if self._version == 4:
             self._identification = (self._identification + 1) & 0xFFFF
-            ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + size, self._identification, 0x4000, 64, _TCP, 0)
+            total = 20 + size if 20 + size <= _LONGEST else 0
+            ip = struct.pack(">BBHHHBBH", 0x45, 0, total, self._identification, 0x4000, 64, _TCP, 0)
             ip += self._addresses
             if self._checksums:
                 ip = _with(ip, 10, checksum(ip))
         else:
-            ip = struct.pack(">IHBB", 0x60000000, size, _TCP, 64) + self._addresses
+            ip = struct.pack(">IHBB", 0x60000000, size if size <= _LONGEST else 0, _TCP, 64) + self._addresses
         return self._ethernet + ip + tcp
 
 

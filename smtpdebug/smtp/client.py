@@ -188,6 +188,11 @@ class ClientLexer:
                 # The greeting: the server may wait for the preface before it speaks.
                 entry.since = -1
             return pos + length - len(held)
+        if held:
+            # What looked like the beginning of one may hold whole lines.
+            began, acked = self._began or chunk.began, self._held_acked
+            self._drop_held()
+            self._process(Chunk(chunk.stream, CLIENT, self._held_offset, held, began, began, acked, chunk.encrypted))
         return pos
 
     # -- lines

@@ -279,6 +279,11 @@ def test_odd_lines() -> None:
     assert len(long.line) == 600
 
 
+def test_empty_lines_that_look_like_the_beginning_of_a_proxy_preface() -> None:
+    conversation = dialogue("C! \\r\\n\nS: 500 what\nC! \\r\\n\nC: QUIT\nS: 500 what\nS+ 221 bye")
+    assert [e.command.verb for e in conversation.exchanges if e.command] == ["(greeting)", "", "", "QUIT"]
+
+
 def test_exchanges_are_limited() -> None:
     conversation = dialogue(HAIL + "C: NOOP\nS: 250 ok\n" * 20, limits=Limits(exchanges=10))
     assert len(conversation.exchanges) == 10

@@ -49,8 +49,8 @@ def masked_greeting(reply: Reply) -> bool:
 
 def _injected(conversation: Conversation, side: int) -> Iterator[Injected]:
     for item in conversation.timeline:
-        if item.__class__ is Injected and item.side == side:  # type: ignore[union-attr]
-            yield item  # type: ignore[misc]
+        if item.__class__ is Injected and item.side == side:
+            yield item
 
 
 @rule(

@@ -381,8 +381,8 @@ def smuggling(facts: Facts) -> Iterator[Seen]:
         hidden = next((odd for odd in data.odd_ends if COMMANDS.search(odd.following)), None)
         if taken is not None and exchange.reply is not None and exchange.reply.code < 400:
             yield Seen(
-                f"The server took {spelt(taken.sequence)} for the end of the message: a message can be smuggled in, and "
-                "what followed was read as commands.",
+                f"The server took {spelt(taken.sequence)} for the end of the message: a message can be smuggled in, "
+                "and what followed was read as commands.",
                 Confidence.HIGH,
                 (taken.at, exchange.reply.at),
             )

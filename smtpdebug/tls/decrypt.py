@@ -47,7 +47,9 @@ class NativeDecryptor:
     def add_keylog(self, text: bytes, source: str) -> list[Decrypted]:
         """Take secrets in NSS format; ``source`` is ``keylog`` or ``dsb``. Opens what waited for them."""
         self._secrets.add_keylog(text, source)
-        self._wait_for_keylog = self._wait_for_keylog or source == "dsb"
+        self._ring.keylog = True
+        # Secrets blocks between packets: more may follow, also for connections that are over.
+        self._wait_for_keylog = self._wait_for_keylog or (source == "dsb" and bool(self._flows))
         return self._wake([])
 
     def start(self, flow: int, facts: TlsFacts) -> None:
@@ -80,7 +82,7 @@ class NativeDecryptor:
         state = self._flows.get(flow)
         if state is None or not state.holds or state.dead is not None:
             return False
-        return self._wait_for_keylog or (bool(len(self._ring)) and state.waits_for_session)
+        return self._wait_for_keylog or (state.waits_for_session and (bool(len(self._ring)) or self._ring.keylog))
 
     def flush(self) -> list[Decrypted]:
         """The capture ended: let go what still waits (everything that could be opened has been given)."""

@@ -33,7 +33,7 @@ Password = Callable[[], bytes | None] | bytes | None
 _SERVER_KEY: Final = "give the server's RSA private key"
 _PSS_OID: Final = bytes.fromhex("06092a864886f70d01010a")
 """id-RSASSA-PSS, 1.2.840.113549.1.1.10 (RFC 8017 appendix C), DER."""
-_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_BLOCK: Final = re.compile(rb"-----BEGIN ([^-\r\n]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 class RsaKey(msgspec.Struct, frozen=True, eq=False):

@@ -221,6 +221,11 @@ def _said(word: str) -> Callable[[Case], str | None]:
     return lambda case: case.detail if case.said == word else None
 
 
+def _spool_limit(case: Case) -> str | None:
+    """Only a key log could have opened it later; without one there is a better reason."""
+    return case.detail if case.said == "spool-limit" and case.keys.keylog else None
+
+
 def _left_over(case: Case) -> str | None:
     if case.verdict is None:
         return "no decryptor was at work"
@@ -266,7 +271,7 @@ TABLE: Final = (
     ),
     Row(
         "spool-limit",
-        _said("spool-limit"),
+        _spool_limit,
         "too many records came before their secret; {}",
         "give the key log with --keylog from the start, or raise the limit",
     ),

@@ -177,7 +177,8 @@ class Maker:
     ) -> list[Chunk]:
         """The writes as chunks of at most ``cut`` bytes, each its own frame a millisecond after the one before."""
         stream = self.stream()
-        at, out = list(offsets), []
+        at = list(offsets)
+        out: list[Chunk] = []
         for side, data in writes:
             step = cut or max(len(data), 1)
             for start in range(0, len(data), step):

@@ -178,6 +178,20 @@ def test_the_spool_is_bounded_and_says_so(maker: Any) -> None:
     assert decryptor.verdict(1).reason == "spool-limit"
 
 
+def test_secrets_blocks_between_packets_keep_ended_flows_waiting(maker: Any) -> None:
+    """A block at the start of a capture is all there is; one after the first connection may have followers."""
+    recording = maker.talk(version="TLSv1_3", ciphers="DEFAULT")
+    records, other = maker.records(recording.writes), maker.talk().keylog
+    decryptor = NativeDecryptor()
+    decryptor.add_keylog(other, "dsb")
+    maker.push(decryptor, 1, records)
+    assert not decryptor.pending(1)
+    decryptor.add_keylog(other, "dsb")
+    maker.push(decryptor, 2, records)
+    assert decryptor.pending(2)
+    _both(maker, recording, decryptor.add_keylog(recording.keylog, "dsb"), 2)
+
+
 def test_derived_secrets_are_those_that_openssl_logged(maker: Any) -> None:
     recording = maker.talk()
     decryptor, _ = maker.decrypt(maker.records(recording.writes), maker.ring(maker.server()))

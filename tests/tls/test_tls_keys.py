@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def _modulus(key: rsa.RSAPrivateKey) -> int:
     return key.public_key().public_numbers().n
 
 
-FORMS = {
+FORMS: dict[str, Callable[[rsa.RSAPrivateKey, Any], bytes]] = {
     "pkcs8 pem": lambda key, maker: _pem(key, PrivateFormat.PKCS8),
     "pkcs1 pem": lambda key, maker: _pem(key, PrivateFormat.TraditionalOpenSSL),
     "crlf": lambda key, maker: _pem(key, PrivateFormat.PKCS8).replace(b"\n", b"\r\n"),
@@ -52,7 +53,7 @@ FORMS = {
     "pkcs1 der": lambda key, maker: key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, PLAIN),
     "pkcs12 without password": lambda key, maker: _pkcs12(key, maker, PLAIN),
 }
-LOCKED_FORMS = {
+LOCKED_FORMS: dict[str, Callable[[rsa.RSAPrivateKey, Any], bytes]] = {
     "pkcs8 pem": lambda key, maker: _pem(key, PrivateFormat.PKCS8, LOCKED),
     "pkcs1 pem": lambda key, maker: _pem(key, PrivateFormat.TraditionalOpenSSL, LOCKED),
     "pkcs8 der": lambda key, maker: key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, LOCKED),
@@ -106,7 +107,7 @@ def test_an_ec_key_beside_an_rsa_key_is_passed_over(maker: Any) -> None:
     assert len(load_private_keys(maker.ecdsa().key_pem + maker.server().key_pem, "k")) == 1
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[Any], bytes], str]] = {
     "an EC key": (lambda maker: maker.ecdsa().key_pem, "EC secp256r1, not RSA"),
     "an EC key as OpenSSL writes it": (
         lambda maker: (

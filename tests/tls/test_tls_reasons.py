@@ -189,7 +189,7 @@ def test_secrets_that_do_not_fit(maker: Any) -> None:
 
 def test_spool_limit_and_what_a_tool_left(maker: Any) -> None:
     facts = maker.track(maker.chunks(maker.talk().writes))[0].facts
-    ring = maker.ring(maker.server())
+    ring = maker.ring(maker.server(), keylog=True)
     for said, expected in ((("spool-limit", "9 records let go"), "spool-limit"), ((None, ""), "tool")):
         reason = explain(facts, Verdict(False, None, "tshark", *said), ring)
         assert reason is not None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, CONTROL, EIGHT_BIT, NUL, OVERLONG, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import ODD_PATH, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import Path, mailbox_fault, path
 
@@ -29,6 +29,7 @@ def envelope(exchange: Exchange) -> Path | None:
     since="0.1",
     refs=("RFC 5321 §3.3", "RFC 5321 §4.1.1.2", "RFC 5321 §4.1.1.3"),
     verbs=("MAIL", "RCPT"),
+    when=ODD_PATH,
 )
 def envelope_syntax_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     """MAIL or RCPT that is not `FROM:<path>` or `TO:<path>`: a space at the colon, brackets missing, another keyword.
@@ -81,6 +82,7 @@ def envelope_syntax_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.1.1.3",),
     verbs=("RCPT",),
+    when=ODD_PATH,
 )
 def recipient_empty(exchange: Exchange) -> Iterator[Said]:
     """`RCPT TO:<>`.
@@ -125,6 +127,7 @@ def recipient_empty(exchange: Exchange) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.1.2", "RFC 5321 §4.1.3"),
     verbs=("MAIL", "RCPT"),
+    when=ODD_PATH,
 )
 def address_malformed(exchange: Exchange, state: State) -> Iterator[Said]:
     """An address in MAIL or RCPT that is no mailbox by the grammar.
@@ -176,6 +179,7 @@ def address_malformed(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §3.3", "RFC 5321 §4.1.2", "RFC 5321 Appendix C"),
     verbs=("MAIL", "RCPT"),
+    when=ODD_PATH,
 )
 def source_route_used(exchange: Exchange) -> Iterator[Said]:
     """A source route (`<@relay:user@host>`) in a path.

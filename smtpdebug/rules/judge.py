@@ -16,10 +16,13 @@ from smtpdebug.rules.registry import (
     ENCRYPTED,
     MULTILINE,
     NO_STATUS_CODE,
+    ODD_PATH,
     OFF_TABLE,
     PIPELINED,
+    STATUS_DIFFERS,
     UNASKED,
     UNKNOWN_VERB,
+    WITH_PARAMETERS,
     Check,
     Indeterminate,
     Rule,
@@ -28,6 +31,7 @@ from smtpdebug.rules.registry import (
     matching,
 )
 from smtpdebug.rules.state import State, begin
+from smtpdebug.rules.syntax import is_plain
 from smtpdebug.rules.table import EXPECTED, KNOWN_VERBS
 
 __all__ = ["Judge", "RuleSet", "ServerMemory", "ServerRecord"]
@@ -209,8 +213,11 @@ def _chosen(select: tuple[str, ...], ignore: tuple[str, ...], preview: bool) -> 
 def _situation(state: State, exchange: Exchange, verb: str) -> int:
     command, reply = exchange.command, exchange.reply
     found = ENCRYPTED if exchange.encrypted else 0
-    if command is not None and command.outstanding:
-        found |= PIPELINED
+    if command is not None:
+        if command.outstanding:
+            found |= PIPELINED
+        if verb in ("MAIL", "RCPT"):
+            found |= _path_situation(command.argument)
     row = EXPECTED.get(verb)
     if row is None and verb not in KNOWN_VERBS:
         found |= UNKNOWN_VERB
@@ -219,12 +226,20 @@ def _situation(state: State, exchange: Exchange, verb: str) -> int:
             found |= OFF_TABLE
         if reply.enhanced is None:
             found |= NO_STATUS_CODE
+        elif ord(reply.enhanced[0]) - 48 != reply.code // 100:
+            found |= STATUS_DIFFERS
         lines = reply.lines
         if len(lines) > 1:
             found |= MULTILINE
         if not lines or len(lines[-1]) < 5:
             found |= BARE
     return found | state.situation()
+
+
+def _path_situation(argument: str) -> int:
+    if not is_plain(argument):
+        return ODD_PATH | WITH_PARAMETERS
+    return 0 if argument[-1] == ">" else WITH_PARAMETERS
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

@@ -7,8 +7,8 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
-from smtpdebug.rules.registry import ENCRYPTED, REFUSED_DATA, STARTED_TLS, UNKNOWN_VERB, Said, rule
-from smtpdebug.rules.state import HELLOS, State
+from smtpdebug.rules.registry import REFUSED_DATA, UNKNOWN_VERB, Said, rule
+from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, shown_verb
 
 _GAVE_UP_NS: Final = 2_000_000_000
@@ -65,13 +65,11 @@ def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
         if waited < _GAVE_UP_NS and first.verb != "QUIT" and conversation.stream.server.port not in _TLS_PORTS:
             yield first.at, f"the client sent {shown_verb(first)} and never got a greeting"
         return
-    if any(_offers_pipeconnect(e) for e in conversation.exchanges[1:3]):
-        return
     unfinished = bool(reply.lines) and reply.lines[-1][3:4] == b"-"
     # The acknowledgement tells what the client had seen; inside TLS or without it, time has to do.
     late_ns = reply.at.ts_ns - first.began.ts_ns
     early = first.acked < reply.end if first.acked >= 0 else late_ns >= 1_000_000
-    if early or unfinished:
+    if (early or unfinished) and not any(_offers_pipeconnect(e) for e in conversation.exchanges[1:3]):
         yield first.at, f"the client sent {shown_verb(first)} before the greeting was complete"
 
 
@@ -480,198 +478,3 @@ def command_obsolete(exchange: Exchange) -> Iterator[Said]:
     command = exchange.command
     if command is not None:
         yield command.at, f"{command.verb} is obsolete"
-
-
-@rule(
-    id="SC141",
-    on=Exchange,
-    severity=Severity.WARNING,
-    since="0.1",
-    refs=("RFC 3207 §4", "RFC 5321 §2.2.1"),
-    verbs=("STARTTLS",),
-)
-def starttls_not_offered(exchange: Exchange, state: State) -> Iterator[Said]:
-    """STARTTLS although the reply to EHLO did not offer it.
-
-    ## Why it matters
-    The server will refuse; or the offer was removed on the way, and the client was right to try.
-
-    ## Example
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    C: STARTTLS                                   <- SC141
-    S: 502 not implemented
-    ```
-
-    ## Instead
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    ```
-
-    ## Innocent look-alikes
-    A capture that lost the reply to EHLO. STARTTLS again inside TLS is SC143.
-    """
-    command = exchange.command
-    if command is not None and not state.uncertain and not state.encrypted and not state.offers("STARTTLS"):
-        yield command.at, "STARTTLS was not offered" if state.helo_tried else "STARTTLS before EHLO"
-
-
-@rule(
-    id="SC142",
-    on=Exchange,
-    severity=Severity.ERROR,
-    since="0.1",
-    refs=("RFC 3207 §4",),
-    security=True,
-    when=STARTED_TLS,
-)
-def clear_text_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
-    """A command in clear after the server agreed to STARTTLS, with no TLS handshake at all.
-
-    ## Why it matters
-    "After the client sends the STARTTLS command and receives 220, the client MUST start the TLS negotiation before
-    giving any other SMTP commands." What follows is in clear though both sides may believe otherwise.
-
-    ## Example
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    C: EHLO client.example.net                    <- SC142
-    S: 250 mx.example.org
-    ```
-
-    ## Instead
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    -- tls --
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    ```
-
-    ## Innocent look-alikes
-    A handshake that failed, after which the client goes on in clear: another rule's. A gap between 220 and the command.
-    """
-    command = exchange.command
-    if command is None or exchange.encrypted or state.tls_agreed is None or state.previous is not state.tls_agreed:
-        return
-    if state.conversation.tls is None and not state.lossy and not command.outstanding:
-        yield command.at, f"{shown_verb(command)} in clear after STARTTLS was agreed"
-
-
-@rule(
-    id="SC143",
-    on=Exchange,
-    severity=Severity.ERROR,
-    since="0.1",
-    refs=("RFC 3207 §4.2",),
-    verbs=("STARTTLS",),
-)
-def starttls_inside_tls(exchange: Exchange) -> Iterator[Said]:
-    """STARTTLS while TLS is already on.
-
-    ## Why it matters
-    "A client MUST NOT attempt to start a TLS session if a TLS session is already active."
-
-    ## Example
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    -- tls --
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    C: STARTTLS                                   <- SC143
-    S: 503 TLS is on
-    ```
-
-    ## Instead
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    -- tls --
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    ```
-
-    ## Innocent look-alikes
-    None.
-    """
-    if exchange.command is not None and exchange.encrypted:
-        yield exchange.command.at, "STARTTLS although TLS is on"
-
-
-@rule(
-    id="SC144",
-    on=Exchange,
-    severity=Severity.WARNING,
-    since="0.1",
-    refs=("RFC 3207 §4.2",),
-    when=ENCRYPTED,
-)
-def no_hello_after_starttls(exchange: Exchange, state: State) -> Iterator[Said]:
-    """A first command inside TLS that is not EHLO.
-
-    ## Why it matters
-    Both sides forget at STARTTLS what they learnt: extensions seen in clear may have been forged, and a client that
-    does not ask again relies on them.
-
-    ## Example
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    -- tls --
-    C: MAIL FROM:<a@example.net>                  <- SC144
-    S: 250 OK
-    ```
-
-    ## Instead
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250-mx.example.org
-    S: 250 STARTTLS
-    C: STARTTLS
-    S: 220 go ahead
-    -- tls --
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    ```
-
-    ## Innocent look-alikes
-    QUIT right after the handshake (a check of the certificate), NOOP and RSET. TLS that could not be opened from its
-    first record on.
-    """
-    command, previous = exchange.command, state.previous
-    if command is None or not exchange.encrypted or previous is None or previous.command is None or state.lossy:
-        return
-    if previous.command.verb != "STARTTLS" or previous.encrypted or state.uncertain:
-        return
-    if command.verb not in HELLOS and command.verb not in ("QUIT", "NOOP", "RSET"):
-        yield command.at, f"the first command inside TLS is {shown_verb(command)}, not EHLO"

@@ -66,6 +66,12 @@ NO_STATUS_CODE: Final = 1 << 30
 """The reply has no enhanced status code."""
 BARE: Final = 1 << 31
 """The reply's last line has no text."""
+STATUS_DIFFERS: Final = 1 << 32
+"""The enhanced status code is of another class than the reply code."""
+ODD_PATH: Final = 1 << 33
+"""MAIL or RCPT whose path is not plainly ``<local@domain>``."""
+WITH_PARAMETERS: Final = 1 << 34
+"""MAIL or RCPT with something after the path."""
 
 STATUSES: Final = ("stable", "preview", "removed")
 

@@ -13,7 +13,9 @@ from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
 
 
 def _first_word(reply: Reply) -> str:
-    words = reply.texts[0].split(None, 1) if reply.lines else []
+    if not reply.lines:
+        return ""
+    words = reply.lines[0][4:].decode("utf-8", "backslashreplace").split(None, 1)
     return words[0] if words else ""
 
 
@@ -290,7 +292,7 @@ def hello_reply_without_domain(exchange: Exchange) -> Iterator[Said]:
     `250-Hello client` is a domain by the grammar, and address literals are common here: both let pass.
     """
     reply = exchange.reply
-    if reply is None or not _whole(reply) or not reply.texts[0].strip():
+    if reply is None or not _whole(reply) or not reply.lines[0][4:].strip():
         return
     word = _first_word(reply).rstrip(".,")
     if not is_domain(word.replace("_", "x")) and not is_literal(word):
@@ -336,9 +338,9 @@ def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     reply = exchange.reply
     if reply is None or len(reply.lines) < 2 or not _whole(reply):
         return
-    for text in reply.texts[1:]:
-        word = text.split(" ", 1)[0]
-        if text.strip() and not is_keyword(word) and not word.upper().startswith("AUTH="):
+    for line in reply.lines[1:]:
+        word = line[4:].split(b" ", 1)[0].decode("utf-8", "backslashreplace")
+        if not is_keyword(word) and line[4:].strip() and not word.upper().startswith("AUTH="):
             yield reply.at, f"{word[:40]!r} is no EHLO keyword"
             return
 

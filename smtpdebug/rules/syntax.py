@@ -23,7 +23,10 @@ _GENERAL_LITERAL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?:
 _SNUM: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}\Z")
 _PARAMETER: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9-]*(?:=[\x21-\x3c\x3e-\x7e{_HIGH}]+)?\Z")
 _KEYWORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z")
-_COMMON_PATH: Final = re.compile(r"(?:FROM|TO):<([A-Za-z0-9._+-]+@[A-Za-z0-9.-]+)>(?: |\Z)", re.IGNORECASE)
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_COMMON_PATH: Final = re.compile(
+    rf"(?:FROM|TO):<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{_LABEL}(?:\.{_LABEL})*)>(?: |\Z)", re.IGNORECASE
+)
 _XTEXT: Final = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 
 LONGEST_JUDGED: Final = 4096
@@ -81,6 +84,11 @@ def path(argument: str, keyword: str) -> Path:
         return Path(inside, spaced=spaced, route=route, bad_parameters=(tail[:80],))
     parameters, bad = _parameters(tail[1:]) if tail else ((), ())
     return Path(inside, spaced=spaced, route=route, parameters=parameters, bad_parameters=bad)
+
+
+def is_plain(argument: str) -> bool:
+    """Whether the argument of MAIL or RCPT begins with a path that needs no closer look."""
+    return _COMMON_PATH.match(argument) is not None
 
 
 def _closing(text: str) -> int:

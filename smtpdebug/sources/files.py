@@ -214,7 +214,7 @@ class CaptureSet:
         self._names.append(path)
         self.bytes_total = None if file.size is None or self.bytes_total is None else self.bytes_total + file.size
         first = None if alone else file.first_ns()
-        if file.pipe or stream is not None:
+        if file.pipe or path == "-" or stream is not None:
             self._files.append(Waiting(first or 0, lambda active: self._read(file, active)))
             return
         file.close()  # there may be thousands, or nobody may ask: each is opened again when its time comes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +219,10 @@ def test_nothing_at_all_is_joined_late(maker: Any) -> None:
     reason = explain(TlsTracker("implicit", maker.where(0)).facts, None)
     assert reason is not None
     assert reason.id == "joined-late"
+
+
+def test_the_how_to_lists_every_reason_in_order() -> None:
+    """Written twice, so one is checked against the other."""
+    page = (Path(__file__).parents[2] / "docs/howto/decrypt.md").read_text(encoding="utf-8")
+    rows = "".join(f"| `{row.id}` | {row.sentence.format('…')} | {row.advice} |\n" for row in TABLE)
+    assert page.endswith(rows), rows

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _END: Final = b"\r\n.\r\n"
 _LOOK_ALIKE: Final = re.compile(rb"(?:\r\n|\n|\r)(\.)(?:\r\n|\n|\r)")
+_EMPTY_LINE: Final = re.compile(rb"\n(\r?\n)")
+_EMPTY_FIRST: Final = re.compile(rb"(\r?\n)")
 _PARTIAL: Final = 4096
 """Octets of an unfinished line held back; of a longer line the beginning is let go."""
 _FOLLOWING: Final = 200
@@ -37,14 +39,13 @@ _TEXT_LINE: Final = 1000
 class Body:
     """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
 
-    __slots__ = ("_header_limit", "_headers", "_keep", "_seen", "data", "hasher")
+    __slots__ = ("_header_limit", "_headers", "_keep", "data", "hasher")
 
     def __init__(self, limits: Limits, data: MailData) -> None:
         self._keep = limits.body_bytes
         self.data = data
         self.hasher = hashlib.sha256()
         self._headers: bytearray | None = bytearray()
-        self._seen = 0
         self._header_limit = limits.header_bytes
 
     def add(self, content: bytes) -> None:
@@ -71,27 +72,18 @@ class Body:
 
     def _add_headers(self, headers: bytearray, content: bytes) -> bytes:
         """Collect header lines up to the empty line; gives back what belongs to the body."""
+        start = max(0, len(headers) - 3)
         headers += content
-        start = max(0, self._seen - 3)
-        self._seen = len(headers)
-        if headers[:2] == b"\r\n" or headers[:1] == b"\n":
-            end, after = 0, 2 if headers[:1] == b"\r" else 1
+        match = _EMPTY_FIRST.match(headers) or _EMPTY_LINE.search(headers, start)
+        if match is None and len(headers) <= self._header_limit:
+            return b""
+        if match is None:
+            end = after = self._header_limit
         else:
-            ends = [
-                (at + len(mark) - empty, at + len(mark))
-                for mark, empty in ((b"\n\r\n", 2), (b"\n\n", 1))
-                if (at := headers.find(mark, start)) >= 0
-            ]
-            if not ends:
-                if len(headers) <= self._header_limit:
-                    return b""
-                end = after = self._header_limit
-            else:
-                end, after = min(ends)
+            end, after = match.start(1), match.end()
         self.data.headers = bytes(headers[: min(end, self._header_limit)])
-        rest = bytes(headers[after:])
         self._headers = None
-        return rest
+        return bytes(headers[after:]) if self._keep else b""
 
     def finish(self) -> None:
         """No more octets come, or none before a look at the sums: fill in hash and unfinished headers."""

@@ -58,8 +58,9 @@ class ChunkReader:
         assert self._body is not None
         assert self._whole is not None
         inside = min(length, self._left)
-        self._body.data.missing += inside
-        self._whole.data.missing += inside
+        for each in (self._body, self._whole):
+            each.data.missing += inside
+            each.broken = True
         self._left -= inside
         return length - inside, None if self._left else self.end()
 

@@ -39,12 +39,14 @@ _TEXT_LINE: Final = 1000
 class Body:
     """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
 
-    __slots__ = ("_header_limit", "_headers", "_keep", "data", "hasher")
+    __slots__ = ("_header_limit", "_headers", "_keep", "broken", "data", "hasher")
 
     def __init__(self, limits: Limits, data: MailData) -> None:
         self._keep = limits.body_bytes
         self.data = data
         self.hasher = hashlib.sha256()
+        self.broken = False
+        """Octets are missing, perhaps of unknown number (TLS records that could not be opened)."""
         self._headers: bytearray | None = bytearray()
         self._header_limit = limits.header_bytes
 
@@ -90,7 +92,7 @@ class Body:
         data = self.data
         if self._headers:
             data.headers = bytes(self._headers[: self._header_limit])
-        data.sha256 = None if data.missing else self.hasher.hexdigest()
+        data.sha256 = None if self.broken else self.hasher.hexdigest()
 
     def fork(self) -> Body:
         """A copy that stands still where this one is now."""
@@ -197,6 +199,7 @@ class DataReader:
         """``length`` octets are missing; the stream goes on at offset ``end``."""
         self._flush()
         self.data.missing += length
+        self.body.broken = True
         self._crlf = False
         self._mid_line = True
         self._context = b""

@@ -158,9 +158,15 @@ class ConversationParser:
         """A reply in the midst of mail data with a gap in it: the end of the data was in the gap."""
         client, reply = self._client, self._pairing.replies[0]
         reader = client.reader
-        if reader is None or not reader.data.missing or self._pairing.pending:
+        if reader is None or not reader.body.broken or self._pairing.pending or reply.code == 421:
             return False
-        if not 0 <= reply.acked <= client.fed or reply.acked <= reader.data.offset:
+        if reply.acked < 0:
+            # In TLS only time tells: the server had what came before.
+            if reply.began.ts_ns < reader.data.at.ts_ns:
+                return False
+            client.end_mail_here(client.fed, reply.at)
+            return True
+        if not reader.data.offset < reply.acked <= client.fed:
             return False
         client.end_mail_here(reply.acked, reply.at)
         return True

@@ -208,6 +208,19 @@ def test_gap_that_took_the_end_of_the_mail_data() -> None:
     assert (data.ended, data.missing) == (False, 100)
 
 
+def test_records_of_unknown_length_missing_in_tls() -> None:
+    conversation = dialogue(
+        HAIL
+        + "C: STARTTLS\nS: 220 go\n-- tls --"
+        + ENVELOPE
+        + "C: one\n-- gap 0 --\nS: 250 queued\nC: QUIT\nS: 221 bye"
+    )
+    assert pairs(conversation)[-2:] == [("(end of mail data)", 250), ("QUIT", 221)]
+    data = conversation.messages[0].data
+    assert data is not None
+    assert (data.sha256, data.ended) == (None, False)
+
+
 def test_gap_that_took_a_command() -> None:
     conversation = dialogue(HAIL + "-- gap 20 --\nS: 250 ok\nC: RCPT TO:<b@y>\nS: 250 ok")
     assert pairs(conversation)[2:] == [(None, 250), ("RCPT", 250)]

@@ -7,7 +7,7 @@ PY := $(BIN)/python
 # 200 derandomised examples a property; HYPOTHESIS_PROFILE=dev is quicker and looks for new ones each time.
 HYPOTHESIS_PROFILE ?= ci
 # Pages made from code, by modules that take no argument: `make fix` runs those that are there.
-GENERATORS := smtpdebug.cli.reference smtpdebug.cli.pages
+GENERATORS := smtpdebug.cli.reference smtpdebug.cli.pages smtpdebug.cli.diagnosis_pages
 DEMO := plain recipient-refused pipelining reset-in-data any-interface
 
 .PHONY: help setup demo test lint fix bench

@@ -714,7 +714,8 @@ def client_gone_before_final_reply(conversation: Conversation) -> Iterator[Said]
     ```
 
     ## Innocent look-alikes
-    If the capture lost the reply, its bytes are missing and the rule is silent.
+    If the capture lost the reply, its bytes are missing and the rule is silent. A client that closes its sending half
+    only, and goes on reading (Exim with PIPELINING), has not left: a reply after its FIN counts only if it was reset.
     """
     stream = conversation.stream
     if stream.closed_by is None or any(stream.missing) or conversation.joined_late:
@@ -732,7 +733,7 @@ def client_gone_before_final_reply(conversation: Conversation) -> Iterator[Said]
                 data.at,
                 f"the client left {(left - data.at.ts_ns) / 1e9:.1f} s after the end of the mail data, unanswered",
             )
-        elif 200 <= reply.code < 300 and reply.began.ts_ns > left and left >= data.at.ts_ns:
+        elif 200 <= reply.code < 300 and reply.began.ts_ns > left and stream.rst_ns[CLIENT] is not None:
             yield (
                 data.at,
                 f"the client left before the {reply.code}: the message is taken and the client may send it again",

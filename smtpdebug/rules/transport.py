@@ -12,6 +12,8 @@ from smtpdebug.rules.registry import Indeterminate, Said, rule
 from smtpdebug.rules.state import State
 
 SIDES: Final = ("client", "server")
+SOONEST_NS: Final = 200_000_000
+"""TCP repeats a SYN after a second (RFC 6298 section 2.1); sooner it is a packet that was captured twice."""
 
 
 @rule(
@@ -51,9 +53,12 @@ def connection_unanswered(conversation: Conversation) -> Iterator[Said]:
     stream = conversation.stream
     if stream.syn_ns is None or stream.syn_ack_ns is not None or stream.refused_by is not None:
         return
-    if stream.syn_retransmissions and not stream.packets[SERVER] and not stream.bytes[CLIENT]:
-        tries, over = stream.syn_retransmissions + 1, (stream.last.ts_ns - stream.syn_ns) / 1e9
-        yield stream.opened, f"{tries} SYN in {over:.1f} s without an answer"
+    over = stream.last.ts_ns - stream.syn_ns
+    if over < SOONEST_NS or stream.packets[SERVER] or stream.bytes[CLIENT]:
+        return
+    if stream.syn_retransmissions:
+        tries = stream.syn_retransmissions + 1
+        yield stream.opened, f"{tries} SYN in {over / 1e9:.1f} s without an answer"
 
 
 @rule(id="ST402", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 9293 §3.10.7.1",))
@@ -158,12 +163,15 @@ def syn_repeated(conversation: Conversation) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    One in thousands is lost on any network.
+    One in thousands is lost on any network. A capture that holds each packet twice (bridge, mirror port) shows two SYN
+    within milliseconds; TCP itself waits a second, and less than a fifth of one is not counted.
     """
     stream = conversation.stream
-    if stream.syn_retransmissions and stream.syn_ack_ns is not None and stream.syn_ns is not None:
-        took = (stream.syn_ack_ns - stream.syn_ns) / 1e9
-        yield stream.opened, f"{stream.syn_retransmissions + 1} SYN until the answer, {took:.1f} s"
+    if not stream.syn_retransmissions or stream.syn_ack_ns is None or stream.syn_ns is None:
+        return
+    took = stream.syn_ack_ns - stream.syn_ns
+    if took >= SOONEST_NS:
+        yield stream.opened, f"{stream.syn_retransmissions + 1} SYN until the answer, {took / 1e9:.1f} s"
 
 
 @rule(id="ST405", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.1.1.10", "RFC 5321 §3.8"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 
+from smtpdebug.cli import diagnosis_pages as writer
 from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.rules.diagnosis import DIAGNOSES, DiagnosisSpec, Memory, diagnose
@@ -220,3 +222,17 @@ def test_pages_name_every_diagnosis() -> None:
     pages = all_pages()
     assert set(pages) == {"index.md"} | {f"{spec.id}.md" for spec in SPECS}
     assert all(spec.name in pages["index.md"] for spec in SPECS)
+
+
+def test_docs_are_current() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    for folder, tree in writer.trees().items():
+        found = {path.name: path.read_text("utf-8") for path in (docs / folder).glob("*.md")}
+        assert found == tree, "run `make fix`"
+
+
+def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "diagnoses").mkdir()
+    (tmp_path / "diagnoses" / "D00.md").write_text("of old")
+    assert "diagnoses/D00.md" in writer.write(tmp_path)
+    assert writer.write(tmp_path) == []

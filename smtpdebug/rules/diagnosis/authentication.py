@@ -60,6 +60,9 @@ def name_and_password(mechanism: str, answers: list[bytes]) -> tuple[bytes, byte
 
 
 def _rejected(facts: Facts) -> Refusals:
+    for exchange in facts.failed:
+        if exchange.command is not None and exchange.command.line.strip() == b"*":
+            facts.claimed.add(id(exchange))  # the client cancelled (RFC 4954 section 4)
     return refusals(facts, "D43", REJECTED, verbs=AUTH, codes={535, 530, 550, 554, 501, 534}, enhanced={"5.7.8"})
 
 

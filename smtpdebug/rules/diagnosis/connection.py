@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TLS_PORTS, Facts, seconds
+from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TLS_PORTS, TWICE_NS, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 
 FALLBACK_NS = 75 * SECOND
@@ -47,7 +47,7 @@ def unanswered(facts: Facts) -> Iterator[Seen]:
     stream = facts.stream
     if stream.syn_ns is None or stream.syn_ack_ns is not None or stream.refused_by or stream.packets[SERVER]:
         return
-    if stream.syn_retransmissions and not stream.bytes[CLIENT]:
+    if stream.syn_retransmissions and not stream.bytes[CLIENT] and stream.last.ts_ns - stream.syn_ns >= TWICE_NS:
         sure = Confidence.HIGH if stream.syn_retransmissions > 1 else Confidence.MEDIUM
         took = seconds(stream.last.ts_ns - stream.syn_ns)
         yield Seen(
@@ -172,7 +172,7 @@ def syn_ack_repeated(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
-    if stream.syn_ack_retransmissions:
+    if stream.syn_ack_retransmissions and not facts.captured_twice:
         opened = stream.established_ns is not None
         yield Seen(
             f"The server sent its SYN-ACK {stream.syn_ack_retransmissions + 1} times"
@@ -218,6 +218,8 @@ def opened_late(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
+    if facts.captured_twice:
+        return
     if stream.syn_retransmissions and stream.syn_ack_ns is not None and stream.syn_ns is not None:
         late = stream.syn_ack_ns - stream.syn_ns
         yield Seen(

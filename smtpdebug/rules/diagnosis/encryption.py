@@ -487,7 +487,7 @@ def stays_closed(facts: Facts) -> Iterator[Seen]:
     server_hello_ms = 5
     finished_ms = 9
     application_bytes = [200, 300]
-    reason = "key-mismatch"
+    reason = "wrong-key"
     reason_text = "the key does not belong to the server's certificate"
     ```
 
@@ -502,7 +502,7 @@ def stays_closed(facts: Facts) -> Iterator[Seen]:
     ```
     """
     tls = facts.conversation.tls
-    if tls is None or tls.decrypted or tls.reason is None or tls.reason in NO_KEY:
+    if tls is None or tls.decrypted or tls.reason is None or tls.reason not in KEY_TROUBLE:
         return
     yield Seen(
         f"TLS stays closed: {tls.reason_text or tls.reason}.",
@@ -512,7 +512,10 @@ def stays_closed(facts: Facts) -> Iterator[Seen]:
     )
 
 
-NO_KEY = frozenset({"no-key", "no-keys", "no-secrets", "nothing-given"})
+KEY_TROUBLE = frozenset(
+    {"partial", "spool-limit", "client-key", "ca-key", "wrong-key", "leaf-not-rsa", "bad-premaster", "not-authentic"}
+)
+"""Reasons that only arise where a key was given; without one every conversation would be named."""
 
 
 @diagnosis("D41", name="plaintext-injected-at-starttls", on=Trigger.TLS | Trigger.FAILED | Trigger.FINDING)

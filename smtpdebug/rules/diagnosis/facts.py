@@ -173,6 +173,21 @@ class Facts:
         end = stream.established_ns if stream.established_ns is not None else stream.syn_ack_ns
         return max(0, end - stream.last_syn_ns)
 
+    @cached_property
+    def captured_twice(self) -> bool:
+        """Packets came into the capture twice (two interfaces, a mirror port): repeated sooner than TCP repeats.
+
+        RFC 6298 has a SYN repeated after a second at the earliest.
+        """
+        stream = self.stream
+        if stream.syn_ns is None or stream.syn_ack_ns is None:
+            return False
+        soon = TWICE_NS
+        syn = stream.syn_retransmissions > 0 and stream.syn_ack_ns - stream.syn_ns < soon
+        established = stream.established_ns if stream.established_ns is not None else stream.syn_ack_ns + soon
+        syn_ack = stream.syn_ack_retransmissions > 0 and established - stream.syn_ack_ns < soon
+        return syn or syn_ack
+
     @property
     def clear_start(self) -> bool:
         """The capture has the conversation from its first packet and nothing is missing in it."""
@@ -210,6 +225,8 @@ class Facts:
                 yield exchange, command, reply, text_of(reply)
 
 
+TWICE_NS = 200 * MILLISECOND
+"""A fifth of the shortest time after which TCP repeats a SYN."""
 LONG_PATH_NS = 250 * MILLISECOND
 """A round trip above this is more than the way around the earth by cable: satellite, queueing or overload."""
 

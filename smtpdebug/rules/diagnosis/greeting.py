@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpdebug.model.smtp import GREETING
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, TLS_PORTS, Facts, quote, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.diagnosis.words import refusals, words
 
 PLATEAUS = (
     (4.8, 5.6, "the time-out of one DNS query (5 s): the server's resolver does not answer for the client's address"),
@@ -120,13 +120,13 @@ def trickles(facts: Facts) -> Iterator[Seen]:
             return
 
 
-@diagnosis("D26", name="early-talker", on=Trigger.FAILED | Trigger.FINDING | Trigger.UNANSWERED)
+@diagnosis("D26", name="early-talker", on=Trigger.FAILED | Trigger.FINDING)
 def early_talker(facts: Facts) -> Iterator[Seen]:
     """The client speaks before the server has greeted it.
 
     ## Evidence
-    The first command was sent before the end of the greeting, and the server had not been heard when it was sent.
-    Servers take it for a spam robot: 554 "synchronization error", 550 "protocol error", or a close.
+    The first command was sent before the end of the greeting had reached the client (rule SC101). Servers take it for
+    a spam robot: 554 "synchronization error", 550 "protocol error", or a close.
 
     ## What to do
     Repair the client: it must read the whole greeting, to the line without a hyphen, before it sends EHLO.
@@ -150,23 +150,23 @@ def early_talker(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    greeting = facts.greeting.reply if facts.greeting is not None else None
-    if greeting is None or not facts.clear_start or facts.conversation.tls is not None:
-        return
-    for exchange in facts.conversation.exchanges[:4]:
-        command = exchange.command
-        if command is None or command.verb == GREETING:
-            continue
-        early = command.began.ts_ns < greeting.at.ts_ns and command.acked < max(greeting.end, 1)
-        if early and command.offset <= 0:
-            refused = next((e for e in facts.failed if e.reply is not None), None)
-            then = f" The server answered “{quote(refused.reply)}”." if refused and refused.reply else ""
-            yield Seen(
-                f"The client sent {command.verb or 'an empty line'} before the greeting was complete.{then}",
-                Confidence.HIGH,
-                (command.began, greeting.at),
-            )
-        return
+    found = next((f for f in facts.conversation.findings if f.rule == "SC101"), None)
+    told = refusals(facts, "D26", TOLD)
+    if found is not None:
+        then = f" The server answered {told.quoted}." if told else ""
+        yield Seen(
+            f"{found.message[:1].upper()}{found.message[1:]}.{then}", Confidence.HIGH, (found.at, *told.evidence)
+        )
+    elif told:
+        yield Seen(
+            f"The server says that the client does not wait for its turn: {told.quoted}.",
+            told.sure(Confidence.LOW),
+            told.evidence,
+            told.advice,
+        )
+
+
+TOLD = words("synchroni[sz]ation", "protocol error", "early talker", "before (?:the |my )?(?:greeting|banner)")
 
 
 @diagnosis("D28", name="tls-on-plaintext-port", on=Trigger.TLS | Trigger.UNANSWERED)
@@ -269,10 +269,10 @@ def plaintext_on_tls_port(facts: Facts) -> Iterator[Seen]:
             (stream.opened,),
         )
     elif stream.closed_by is not None:
-        spoke = "sent SMTP in clear" if stream.bytes[CLIENT] else "sent nothing"
+        spoke = "said nothing, or only QUIT," if stream.bytes[CLIENT] <= len(b"QUIT\r\n") else "sent SMTP in clear"
         waited = seconds(stream.last.ts_ns - (stream.established_ns or stream.syn_ack_ns))
         yield Seen(
-            f"The server waits for TLS on port {stream.server.port} and the client {spoke} for {waited}: it is set up "
+            f"The server waits for TLS on port {stream.server.port} and the client {spoke} in {waited}: it is set up "
             "for plaintext or STARTTLS.",
             Confidence.HIGH,
             (stream.opened, stream.last),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from smtpdebug.rules.diagnosis.registry import DIAGNOSES, DiagnosisSpec
+from smtpdebug.rules.providers import all_providers
+from smtpdebug.rules.providers import page as provider_page
+
+HEADER = "<!-- written by `make fix` from {}: edit that -->\n\n"
 
 
 def page(spec: DiagnosisSpec) -> str:
     """One diagnosis: its docstring under a heading with id and name."""
     first, _, rest = spec.page.partition("\n")
-    return f"# {spec.id} {spec.name}\n\n{first}\n{rest.rstrip()}\n"
+    return f"{HEADER.format('the docstring of the diagnosis')}# {spec.id} {spec.name}\n\n{first}\n{rest.rstrip()}\n"
 
 
 def index() -> str:
@@ -30,4 +34,13 @@ def index() -> str:
 def all_pages() -> dict[str, str]:
     """File name -> text, the index included."""
     pages = {f"{spec.id}.md": page(spec) for spec in DIAGNOSES.values()}
-    return {"index.md": index(), **pages}
+    return {"index.md": HEADER.format("the diagnoses") + index(), **pages}
+
+
+def provider_pages() -> dict[str, str]:
+    """File name -> text for ``docs/providers/``, the index included."""
+    header = HEADER.format("the provider's data")
+    lines = ["# Providers", "", "What is known of single providers and server programs: their own codes and texts.", ""]
+    lines += [f"- [{one.name}]({one.id}.md): {one.about}" for one in all_providers()]
+    pages = {f"{one.id}.md": header + provider_page(one).rstrip() + "\n" for one in all_providers()}
+    return {"index.md": header + "\n".join(lines) + "\n", **pages}

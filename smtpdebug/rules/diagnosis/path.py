@@ -62,6 +62,8 @@ def loss(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
+    if facts.captured_twice:
+        return
     for side in (CLIENT, SERVER):
         count, packets = stream.retransmissions[side], max(stream.packets[side], 1)
         if count >= LOSS_LEAST and count / packets >= LOSS_SHARE and not _stuck(facts, side):
@@ -110,6 +112,53 @@ def capture_lossy(facts: Facts) -> Iterator[Seen]:
                 Confidence.HIGH,
                 (stream.last,),
             )
+
+
+@diagnosis("D91", name="packets-captured-twice", on=Trigger.TCP)
+def captured_twice(facts: Facts) -> Iterator[Seen]:
+    """Packets are in the capture twice; the network did not send them twice.
+
+    ## Evidence
+    SYN or SYN-ACK is repeated within a fifth of a second; TCP repeats them after a second at the earliest.
+
+    ## What to do
+    Capture on one interface rather than on "any" where packets pass several (bridges, VLANs, containers), or take the
+    doubles out with ``editcap -d``. Counts of repeated packets mean nothing here.
+
+    ## Otherwise
+    A switch or tunnel in the path really doubles packets.
+
+    ## Example
+    ```facts
+    [stream]
+    syn_ms = 0
+    last_syn_ms = 0.1
+    syn_ack_ms = 1
+    established_ms = 2
+    syn_retransmissions = 1
+    syn_ack_retransmissions = 1
+    retransmissions = [9, 9]
+    packets = [20, 20]
+    bytes = [100, 100]
+    ```
+
+    ## Silent
+    ```facts
+    [stream]
+    syn_ms = 0
+    last_syn_ms = 1000
+    syn_ack_ms = 1001
+    established_ms = 1002
+    syn_retransmissions = 1
+    bytes = [100, 100]
+    ```
+    """
+    if facts.captured_twice:
+        yield Seen(
+            "The capture holds packets twice: repeated SYN packets come sooner than TCP would repeat them.",
+            Confidence.HIGH,
+            (facts.stream.opened,),
+        )
 
 
 def _stuck(facts: Facts, side: Side) -> TcpEvent | None:
@@ -426,8 +475,8 @@ def reset_as_goodbye(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
-    if not any(t is not None for t in stream.rst_ns) or not facts.quit:
-        return
+    if not any(t is not None for t in stream.rst_ns) or not facts.quit or facts.conversation.tls is not None:
+        return  # under TLS close_notify and FIN cross all the time
     last = next(
         (e for e in reversed(facts.conversation.exchanges) if e.command is not None and e.command.verb == "QUIT"), None
     )

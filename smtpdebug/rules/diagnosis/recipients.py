@@ -208,9 +208,7 @@ def unknown(facts: Facts) -> Iterator[Seen]:
         "(?:no such|unknown|invalid) (?:user|recipient|mailbox|address|local)",
         "unrouteable address",
     )
-    found = refusals(
-        facts, "D76", pattern, verbs={"RCPT", "VRFY"}, enhanced={"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.0"}
-    )
+    found = refusals(facts, "D76", pattern, verbs={"RCPT", "VRFY"}, enhanced={"5.1.1", "5.1.2", "5.1.6"})
     if found:
         yield Seen(
             f"The server knows no such recipient: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice

@@ -30,6 +30,7 @@ from smtpdebug.rules.registry import (
     all_rules,
     matching,
 )
+from smtpdebug.rules.scope import concerns_mail
 from smtpdebug.rules.state import State, begin
 from smtpdebug.rules.syntax import is_plain
 from smtpdebug.rules.table import EXPECTED, KNOWN_VERBS
@@ -117,6 +118,8 @@ class RuleSet:
     def judge_end(self, conversation: Conversation, state: State) -> list[Finding]:
         """The findings of the rules on whole conversations; then remembers the server."""
         findings: list[Finding] = []
+        if not concerns_mail(conversation):
+            return findings
         given = {"state": state, "memory": self.memory}
         for rule in self._conversation_rules:
             takes = rule.takes

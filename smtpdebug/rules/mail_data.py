@@ -17,7 +17,7 @@ from smtpdebug.model.smtp import (
     Exchange,
     MailData,
 )
-from smtpdebug.model.streams import CLIENT
+from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.registry import UNASKED, Said, rule
 from smtpdebug.rules.state import State
 
@@ -714,11 +714,12 @@ def client_gone_before_final_reply(conversation: Conversation) -> Iterator[Said]
     ```
 
     ## Innocent look-alikes
-    If the capture lost the reply, its bytes are missing and the rule is silent. A client that closes its sending half
-    only, and goes on reading (Exim with PIPELINING), has not left: a reply after its FIN counts only if it was reset.
+    If the capture lost the reply, its bytes are missing and the rule is silent; a capture of one direction proves
+    nothing either. A client that closes its sending half only, and goes on reading (Exim with PIPELINING), has not
+    left: a reply after its FIN counts only if it was reset.
     """
     stream = conversation.stream
-    if stream.closed_by is None or any(stream.missing) or conversation.joined_late:
+    if stream.closed_by is None or any(stream.missing) or conversation.joined_late or not stream.bytes[SERVER]:
         return
     gone = [t for t in (stream.fin_ns[CLIENT], stream.rst_ns[CLIENT]) if t is not None]
     if not gone or not conversation.exchanges:

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange, Reply
-from smtpdebug.model.streams import CLIENT
+from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.registry import UNASKED, Said, rule
 from smtpdebug.rules.state import State
 
@@ -153,8 +153,8 @@ def client_impatient(conversation: Conversation) -> Iterator[Said]:
     A client that is stopped or crashes goes away too; less than five seconds of waiting is not counted.
     """
     stream = conversation.stream
-    if not (stream.closed_by or "").startswith("client") or any(stream.missing):
-        return
+    if not (stream.closed_by or "").startswith("client") or any(stream.missing) or not stream.packets[SERVER]:
+        return  # a capture of one direction shows no replies
     gone = [t for t in (stream.fin_ns[CLIENT], stream.rst_ns[CLIENT]) if t is not None]
     left = min(gone) if gone else stream.last.ts_ns
     # QUIT sent while another reply is due is a way of giving up.

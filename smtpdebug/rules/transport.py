@@ -211,6 +211,8 @@ def reset_in_conversation(conversation: Conversation, state: State) -> Iterator[
     stream = conversation.stream
     if not (stream.closed_by or "").endswith("rst") or stream.refused_by or not conversation.exchanges:
         return
+    if not stream.packets[SERVER] or not stream.packets[CLIENT]:
+        return  # one direction only
     if state.quit_sent or state.lossy:
         return
     last = conversation.exchanges[-1]

@@ -24,6 +24,7 @@ from smtpdebug.rules.diagnosis import (  # noqa: F401 - importing registers
 from smtpdebug.rules.diagnosis.facts import Facts
 from smtpdebug.rules.diagnosis.memory import Memory
 from smtpdebug.rules.diagnosis.registry import DIAGNOSES, RANK, DiagnosisSpec, Trigger
+from smtpdebug.rules.scope import concerns_mail
 
 __all__ = ["DIAGNOSES", "DiagnosisSpec", "Memory", "diagnose"]
 
@@ -43,6 +44,8 @@ def diagnose(conversation: Conversation, memory: Memory | None = None) -> list[D
     ``conversation.findings`` should be filled in before. ``memory`` is asked about earlier conversations; give the
     conversation to ``memory.observe`` afterwards.
     """
+    if not concerns_mail(conversation):
+        return []
     facts = Facts(conversation, memory)
     found = [pair for spec in _asked(facts.traits) for pair in spec(facts)]
     if len(found) > 1:

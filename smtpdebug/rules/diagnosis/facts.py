@@ -128,7 +128,9 @@ class Facts:
             traits |= Trigger.FAILED
         if self.slow:
             traits |= Trigger.WAIT
-        if self.unanswered or not self.quit:
+        if not self.stream.packets[SERVER] and self.stream.bytes[CLIENT]:
+            self.unanswered = []  # a capture of one direction shows no replies
+        elif self.unanswered or not self.quit:
             traits |= Trigger.UNANSWERED
         if len(self.conversation.exchanges) >= MANY_EXCHANGES:
             traits |= Trigger.MANY

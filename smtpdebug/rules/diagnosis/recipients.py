@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from smtpdebug.model.smtp import GREETING
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.diagnosis.facts import Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
 
+REFUSING_ALL = frozenset({GREETING, "EHLO", "HELO", "RCPT"})
+"""Where 521 and 556 have that meaning (RFC 7504); some servers send 521 for anything."""
 GROWTH_LEAST = 8
 """Recipients needed before their waits say anything about growth."""
 
@@ -157,7 +160,7 @@ def no_mail(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    found = refusals(facts, "D80", words("."), codes={521, 556})
+    found = refusals(facts, "D80", words("."), verbs=REFUSING_ALL, codes={521, 556})
     found = found or refusals(facts, "D80", words("null MX", "does not accept mail"), enhanced={"X.1.10"})
     if found:
         yield Seen(f"No mail is taken here: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice)

@@ -3,57 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from operator import attrgetter
 
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
-from smtpdebug.model.streams import CLIENT, PLAIN_PORTS, SERVER, TLS_PORTS, Chunk, Gap, Limits, Location, Stream
+from smtpdebug.model.streams import CLIENT, PLAIN_PORTS, SERVER, TLS_PORTS, Chunk, Gap, Limits, Location, Side, Stream
 from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record
+from smtpdebug.smtp.lockstep import Lockstep, usual
 from smtpdebug.smtp.parser import ConversationParser
 from smtpdebug.smtp.recognise import describe, recognise, server_side
 from smtpdebug.tls.tracker import TlsTracker
 
+_LMTP = 24
 _TIME = attrgetter("at.ts_ns")
 _SNIFF_BYTES = 1024
 """Enough of each direction to tell SMTP from anything else."""
 
 
-class Builder:
-    """Takes the events of one stream; calls the parsers; holds what belongs to one conversation.
+@dataclass(slots=True)
+class Surroundings:
+    """What every builder of an engine shares.
 
-    Args:
-        flip: called when content says that client and server are the other way round.
-        ignore: called when the rest of the stream is of no interest.
-        route: called with what the decryptor opened, which may belong to other streams.
+    ``flip`` is called when content says that client and server are the other way round, ``ignore`` when the rest of
+    the stream is of no interest, ``route`` with what the decryptor opened, which may belong to other streams.
     """
 
+    limits: Limits
+    ports: frozenset[int]
+    decryptor: Decryptor | None
+    flip: Callable[[Stream], None]
+    ignore: Callable[[Stream], None]
+    route: Callable[[list[Decrypted]], None]
+
+
+class Builder:
+    """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
+
     __slots__ = (
-        "_decryptor", "_flip", "_held", "_ignore", "_limits", "_plain_offset", "_ports", "_prefix", "_route",
+        "_around", "_early", "_held", "_plain_offset", "_prefix", "_usual",
         "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        stream: Stream,
-        limits: Limits,
-        ports: frozenset[int],
-        decryptor: Decryptor | None,
-        *,
-        flip: Callable[[Stream], None],
-        ignore: Callable[[Stream], None],
-        route: Callable[[list[Decrypted]], None],
-    ) -> None:
+    def __init__(self, stream: Stream, around: Surroundings) -> None:
         self.stream = stream
         self.conversation = Conversation(stream=stream, protocol="unknown")
         self.parser: ConversationParser | None = None
         self.tracker: TlsTracker | None = None
         self.gaps: list[Gap] = []
-        self.feed: Callable[[Chunk | Gap], None] = self._feed_undecided
-        self._limits, self._ports, self._decryptor = limits, ports, decryptor
-        self._flip, self._ignore, self._route = flip, ignore, route
+        self.feed: Callable[[Chunk | Gap], None]
+        self._around = around
+        self._usual: Lockstep | None = None
+        self._early: list[Chunk | Gap] = []
+        """Everything of the first batch: a conversation that is whole in it may be read the short way."""
         self._held: list[Chunk | Gap] = []
         self._prefix = [b"", b""]
         self._plain_offset = [0, 0]
+        port = stream.server.port
+        mail = port in PLAIN_PORTS or port in around.ports
+        if stream.complete and mail and port != _LMTP:
+            self.feed = self._early.append
+        else:
+            self.feed = self._feed_undecided
+
+    # -- the first batch
+
+    def settle(self) -> bool:
+        """The batch, or the stream, is over: read what was kept of it. False where nothing came yet."""
+        stream, early = self.stream, self._early
+        if not early:
+            return stream.closed_by is not None
+        if self._usual is not None or self.feed != early.append:
+            return True
+        if stream.fin_ns[CLIENT] is not None and stream.fin_ns[SERVER] is not None:
+            self._usual = usual(early, self._around.limits, self._established())
+        if self._usual is None:
+            self._read_early()
+            return True
+        conversation = self.conversation
+        conversation.exchanges, conversation.messages = self._usual.exchanges, self._usual.messages
+        conversation.timeline, conversation.protocol = self._usual.timeline, self._usual.protocol
+        # Should more come after both ends were closed, everything is read again, the long way.
+        self.feed = self._feed_after_all
+        return True
+
+    def _feed_after_all(self, event: Chunk | Gap) -> None:
+        self._usual = None
+        self.conversation.timeline = []
+        self._early.append(event)
+        self._read_early()
+
+    def _read_early(self) -> None:
+        early, self._early = self._early, []
+        self.feed = self._feed_undecided
+        for event in early:
+            self.feed(event)
 
     # -- not yet known what it is
 
@@ -71,7 +115,7 @@ class Builder:
         kind = recognise(
             prefix[CLIENT],
             prefix[SERVER],
-            mail_port=port in PLAIN_PORTS or port in self._ports,
+            mail_port=port in PLAIN_PORTS or port in self._around.ports,
             tls_port=port in TLS_PORTS,
             closed=closed or max(map(len, prefix)) >= _SNIFF_BYTES,
         )
@@ -81,7 +125,7 @@ class Builder:
         if kind == "unknown":
             self.conversation.summary = describe(prefix[CLIENT], prefix[SERVER])
             self.feed = _drop
-            self._ignore(stream)
+            self._around.ignore(stream)
             return
         if kind == "tls":
             self._start_tls(TlsStarted(mode="implicit", at=held[0].at))
@@ -92,26 +136,23 @@ class Builder:
             self.feed(event)
 
     def _turn_round(self) -> None:
-        self._flip(self.stream)
+        self._around.flip(self.stream)
         self._prefix.reverse()
         for i, event in enumerate(self._held):
-            side = CLIENT if event.side == SERVER else SERVER
-            if type(event) is Chunk:
+            side: Side = CLIENT if event.side == SERVER else SERVER
+            if isinstance(event, Chunk):
                 event.side = side
             else:
                 self._held[i] = Gap(event.stream, side, event.offset, event.length, event.at, event.reason)
 
     def _start_parser(self, *, lmtp: bool = False, implicit_tls: bool = False) -> None:
         stream = self.stream
-        established = None
-        if stream.established_ns is not None:
-            established = Location(stream.opened.capture, stream.opened.frame, stream.established_ns)
         self.parser = ConversationParser(
-            self._limits,
+            self._around.limits,
             lmtp=lmtp,
             implicit_tls=implicit_tls,
             joined_late=not stream.complete,
-            established=established,
+            established=self._established(),
         )
         conversation, parser = self.conversation, self.parser
         conversation.exchanges = parser.exchanges
@@ -121,6 +162,12 @@ class Builder:
         conversation.timeline = parser.timeline
         conversation.protocol = parser.protocol
         conversation.joined_late = not stream.complete
+
+    def _established(self) -> Location | None:
+        stream = self.stream
+        if stream.established_ns is None:
+            return None
+        return Location(stream.opened.capture, stream.opened.frame, stream.established_ns)
 
     # -- in clear
 
@@ -148,14 +195,14 @@ class Builder:
         if self.parser is None:
             conversation.protocol = "tls"
             conversation.timeline.append(started)
-        self.tracker = TlsTracker(started.mode, started.at, self._limits)
+        self.tracker = TlsTracker(started.mode, started.at, self._around.limits)
         conversation.tls = self.tracker.facts
-        if self._decryptor is not None:
-            self._decryptor.start(self.stream.serial, self.tracker.facts)
+        if self._around.decryptor is not None:
+            self._around.decryptor.start(self.stream.serial, self.tracker.facts)
         self.feed = self._feed_tls
 
     def _feed_tls(self, event: Chunk | Gap) -> None:
-        tracker, decryptor, flow = self.tracker, self._decryptor, self.stream.serial
+        tracker, decryptor, flow = self.tracker, self._around.decryptor, self.stream.serial
         assert tracker is not None
         if type(event) is Chunk:
             self._push(tracker.feed(event))
@@ -166,13 +213,13 @@ class Builder:
             decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
 
     def _push(self, records: list[Record]) -> None:
-        decryptor, flow = self._decryptor, self.stream.serial
+        decryptor, flow = self._around.decryptor, self.stream.serial
         if decryptor is None:
             return
         for record in records:
             opened = decryptor.push(flow, record)
             if opened:
-                self._route(opened)
+                self._around.route(opened)
 
     def decrypted(self, record: Decrypted) -> None:
         """Plaintext of one record of this stream."""
@@ -198,12 +245,15 @@ class Builder:
 
     def close(self) -> list[Decrypted]:
         """The stream is over: decide what is undecided, end the parsers. The decryptor may have more to give."""
-        if self.feed == self._feed_undecided and self._held:
+        self.settle()
+        if self._usual is not None:
+            return []
+        if self._held:
             self._decide(closed=True)
         parser, tracker = self.parser, self.tracker
         if tracker is not None:
             self._push(tracker.close(self.stream.last))
-            return self._decryptor.end(self.stream.serial) if self._decryptor is not None else []
+            return self._around.decryptor.end(self.stream.serial) if self._around.decryptor is not None else []
         if parser is not None:
             parser.close(self.stream.last)
             if parser.tls is not None:
@@ -221,9 +271,8 @@ class Builder:
             conversation.proxy = parser.proxy
             conversation.protocol = parser.protocol
             conversation.truncated = conversation.truncated or parser.truncated
-        extra = [*self.stream.events, *self.gaps]
-        if extra:
-            conversation.timeline += extra
+        conversation.timeline += self.stream.events
+        conversation.timeline += self.gaps
         conversation.timeline.sort(key=_TIME)
         # The bound method closes a cycle, and cycles wait for the garbage collector.
         self.feed = _drop

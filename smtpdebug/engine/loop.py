@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from smtpdebug.engine.builder import Builder
+from smtpdebug.engine.builder import Builder, Surroundings
 from smtpdebug.engine.identity import community_id, conversation_id
 from smtpdebug.engine.order import Key, OutputOrder
 from smtpdebug.engine.outcome import outcome
@@ -46,8 +46,13 @@ class Engine:
         self._ports = frozenset(ports)
         self._decryptor, self._keys, self._judge, self._live = decryptor, keys, judge, live
         self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports)
+        self._surroundings = Surroundings(
+            self._limits, self._ports, decryptor, self._reassembler.flip, self._reassembler.ignore, self._route
+        )
         self._order = OutputOrder(self._limits.pending_conversations)
         self._builders: dict[int, Builder] = {}
+        self._unsettled: list[Builder] = []
+        """Opened, and not yet asked to read what they were given."""
         self._turn: dict[int, Key] = {}
         self._waiting: dict[int, Builder] = {}
         """Closed on the wire, plaintext still to come."""
@@ -96,23 +101,16 @@ class Engine:
                 self._close(event.stream)
             else:
                 builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
+        self._unsettled = [builder for builder in self._unsettled if not builder.settle()]
         if self._live:
             yield from self._new_items()
         yield from map(self._judged, self._order.ready())
 
     def _open(self, stream: Stream) -> None:
         self._turn[stream.serial] = self._order.opened(stream.opened, stream.serial)
-        builder = self._builders[stream.serial] = Builder(
-            stream,
-            self._limits,
-            self._ports,
-            self._decryptor,
-            flip=self._reassembler.flip,
-            ignore=self._reassembler.ignore,
-            route=self._route,
-        )
-        conversation = builder.conversation
-        conversation.id = conversation_id(stream)
+        builder = self._builders[stream.serial] = Builder(stream, self._surroundings)
+        builder.conversation.id = conversation_id(stream)
+        self._unsettled.append(builder)
 
     def _close(self, stream: Stream) -> None:
         builder = self._builders.pop(stream.serial)

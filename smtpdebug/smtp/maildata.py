@@ -237,35 +237,44 @@ class DataReader:
             for known in data.odd_ends:
                 if len(known.following) < _FOLLOWING:
                     known.following = (known.following + region)[:_FOLLOWING]
-        lines = region.split(b"\r\n")
-        joined = b"".join(lines)
-        bare_lf = b"\n" in joined
-        bare_cr = b"\r" in joined
+        ends = region.count(b"\r\n")
+        bare_lf = region.count(b"\n") != ends
+        bare_cr = region.count(b"\r") != ends
         if bare_lf or bare_cr or not self._crlf:
             data.oddities |= (BARE_LF if bare_lf else 0) | (BARE_CR if bare_cr else 0)
             self._look_alikes(region, base, at)
-        elif not lines[-1] and not self._mid_line and not (dotted and self._has_dots(region)):
-            self._take_lines(region, lines, joined)
+        elif region[-1] == 10 and not self._mid_line:
+            self._take_lines(region, ends, dotted)
         else:
             self._take(region)
 
-    @staticmethod
-    def _has_dots(region: bytes) -> bool:
-        return region[0] == 46 or b"\r\n." in region
-
-    def _take_lines(self, region: bytes, lines: list[bytes], joined: bytes) -> None:
-        """The usual case of :meth:`_take`: whole lines, all of them ended by CRLF, none with a dot first."""
+    def _take_lines(self, region: bytes, ends: int, dotted: bool) -> None:
+        """The usual case of :meth:`_take`: whole lines, all of them ended by CRLF."""
         data = self.data
-        odd = joined.translate(None, ORDINARY)
+        odd = region.translate(None, ORDINARY)
         if odd:
             data.oddities |= oddities_of(odd)
-        data.lines += len(lines) - 1
-        longest = max(map(len, lines)) + 2
+        content = self._undotted(region, region[0] == 46) if dotted else region
+        data.lines += ends
+        longest = max(map(len, content.split(b"\r\n"))) + 2
         if longest > data.longest_line:
             data.longest_line = longest
         self._length = 0
-        self.body.add(region)
+        self.body.add(content)
         self._context = b"\r\n"
+
+    def _undotted(self, region: bytes, starts: bool) -> bytes:
+        """Transparency undone (RFC 5321 4.5.2); ``starts``: the region begins with a line that begins with a dot."""
+        data = self.data
+        dots = region.count(b"\r\n.") + starts
+        if not dots:
+            return region
+        doubled = region.count(b"\r\n..") + (starts and region[1:2] == b".")
+        data.stuffed += doubled
+        if dots != doubled:
+            data.oddities |= UNDOTTED
+        content = region.replace(b"\r\n.", b"\r\n")
+        return content[1:] if starts else content
 
     def _look_alikes(self, region: bytes, base: int, at: Location) -> None:
         """As :meth:`_absorb` where line ends are not all CRLF: stop at each look-alike of the end."""
@@ -296,17 +305,7 @@ class DataReader:
         odd = region.translate(None, ORDINARY)
         if odd:
             data.oddities |= oddities_of(odd)
-        starts = self._crlf and not self._mid_line and region[0] == 46
-        content = region
-        if starts or b"\r\n." in region:
-            doubled = region.count(b"\r\n..") + (1 if starts and region[1:2] == b"." else 0)
-            dots = region.count(b"\r\n.") + (1 if starts else 0)
-            data.stuffed += doubled
-            if dots != doubled:
-                data.oddities |= UNDOTTED
-            content = region.replace(b"\r\n.", b"\r\n")
-            if starts:
-                content = content[1:]
+        content = self._undotted(region, self._crlf and not self._mid_line and region[0] == 46)
         lines = content.split(b"\n")
         data.lines += len(lines) - 1
         last = len(lines.pop())

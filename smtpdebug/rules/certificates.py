@@ -13,7 +13,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Location
 from smtpdebug.model.tls import Certificate, TlsFacts
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import WITH_TLS, Said, rule
 
 DAY_NS: Final = 86_400_000_000_000
 SOON_DAYS: Final = 14
@@ -43,7 +43,12 @@ def covers(names: list[str], wanted: str) -> bool:
 
 
 @rule(
-    id="ST301", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5280 §4.1.2.5", "RFC 8460 §4.3.2.1")
+    id="ST301",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5280 §4.1.2.5", "RFC 8460 §4.3.2.1"),
+    when=WITH_TLS,
 )
 def certificate_expired(conversation: Conversation) -> Iterator[Said]:
     """The server's certificate had expired at the time of the packets.
@@ -79,7 +84,7 @@ def certificate_expired(conversation: Conversation) -> Iterator[Said]:
         yield at, f"the certificate of {_name(certificate)} expired {_days(over)} before"
 
 
-@rule(id="ST302", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5280 §4.1.2.5",))
+@rule(id="ST302", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5280 §4.1.2.5",), when=WITH_TLS)
 def certificate_not_yet_valid(conversation: Conversation) -> Iterator[Said]:
     """The server's certificate was not valid yet at the time of the packets.
 
@@ -121,6 +126,7 @@ def certificate_not_yet_valid(conversation: Conversation) -> Iterator[Said]:
     severity=Severity.NOTE,
     since="0.1",
     refs=("RFC 6125 §6", "RFC 7817 §3", "RFC 8460 §4.3.2.1"),
+    when=WITH_TLS,
 )
 def certificate_name_differs(conversation: Conversation) -> Iterator[Said]:
     """The certificate is for other names than the one the client asked for.
@@ -157,7 +163,14 @@ def certificate_name_differs(conversation: Conversation) -> Iterator[Said]:
         yield at, f"the certificate is for {names}; the client asked for {facts.server_name}"
 
 
-@rule(id="ST304", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 5280 §3.2", "RFC 8460 §4.3.2.1"))
+@rule(
+    id="ST304",
+    on=Conversation,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5280 §3.2", "RFC 8460 §4.3.2.1"),
+    when=WITH_TLS,
+)
 def certificate_self_signed(conversation: Conversation) -> Iterator[Said]:
     """The server's certificate is signed by itself.
 
@@ -188,7 +201,14 @@ def certificate_self_signed(conversation: Conversation) -> Iterator[Said]:
         yield seen[2], f"the certificate of {_name(seen[1])} is self-signed"
 
 
-@rule(id="ST305", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 5246 §7.4.2", "RFC 8446 §4.4.2"))
+@rule(
+    id="ST305",
+    on=Conversation,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5246 §7.4.2", "RFC 8446 §4.4.2"),
+    when=WITH_TLS,
+)
 def certificate_chain_broken(conversation: Conversation) -> Iterator[Said]:
     """The certificates the server sends do not follow one another.
 
@@ -231,7 +251,15 @@ def certificate_chain_broken(conversation: Conversation) -> Iterator[Said]:
             return
 
 
-@rule(id="ST306", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9325 §4.5",), security=True)
+@rule(
+    id="ST306",
+    on=Conversation,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 9325 §4.5",),
+    security=True,
+    when=WITH_TLS,
+)
 def certificate_key_short(conversation: Conversation) -> Iterator[Said]:
     """The server's RSA key is shorter than 2048 bits.
 
@@ -265,7 +293,7 @@ def certificate_key_short(conversation: Conversation) -> Iterator[Said]:
         yield seen[2], f"the certificate of {_name(seen[1])} has an RSA key of {match[1]} bits"
 
 
-@rule(id="ST307", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 5280 §4.1.2.5",))
+@rule(id="ST307", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 5280 §4.1.2.5",), when=WITH_TLS)
 def certificate_expires_soon(conversation: Conversation) -> Iterator[Said]:
     """The server's certificate ends within two weeks of the packets.
 

@@ -8,7 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import ENDED_BY_SERVER, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
@@ -73,7 +73,9 @@ def _unknown_to_server(exchange: Exchange) -> bool:
     return reply.code in (500, 502) if reply is not None else command.verb not in KNOWN_VERBS
 
 
-@rule(id="SR144", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.5",))
+@rule(
+    id="SR144", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.5",), when=ENDED_BY_SERVER
+)
 def closed_because_of_rset(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes when it receives RSET.
 
@@ -150,7 +152,14 @@ def server_keeps_connection_after_221(conversation: Conversation, state: State) 
         yield reply.at, f"the connection stayed open for {(first_end - reply.at.ts_ns) / 1e9:.0f} s after 221"
 
 
-@rule(id="SR147", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §3.8", "RFC 5321 §4.1.1.10"))
+@rule(
+    id="SR147",
+    on=Conversation,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §3.8", "RFC 5321 §4.1.1.10"),
+    when=ENDED_BY_SERVER,
+)
 def server_closed_without_421(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes an intact conversation without QUIT, 421 or time-out.
 
@@ -195,7 +204,9 @@ def server_closed_without_421(conversation: Conversation, state: State) -> Itera
     yield _place(last, conversation), "the server closed the connection without 421, and the client had not said QUIT"
 
 
-@rule(id="SR148", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §3.8",))
+@rule(
+    id="SR148", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §3.8",), when=ENDED_BY_SERVER
+)
 def server_closed_after_refusal(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that refuses with a code other than 421 and closes at once.
 
@@ -231,7 +242,7 @@ def server_closed_after_refusal(conversation: Conversation, state: State) -> Ite
         yield last.reply.at, f"the server closed after {last.reply.code}, without 421 or the client's QUIT"
 
 
-@rule(id="SR149", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §3.8",))
+@rule(id="SR149", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §3.8",), when=ENDED_BY_SERVER)
 def closed_because_command_unknown(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes since it does not know a command.
 

@@ -14,6 +14,7 @@ from smtpdebug.rules.memory import ServerMemory, ServerRecord
 from smtpdebug.rules.registry import (
     BARE,
     ENCRYPTED,
+    ENDED_BY_SERVER,
     MULTILINE,
     NO_STATUS_CODE,
     ODD_PATH,
@@ -23,6 +24,7 @@ from smtpdebug.rules.registry import (
     UNASKED,
     UNKNOWN_VERB,
     WITH_PARAMETERS,
+    WITH_TLS,
     Check,
     Indeterminate,
     Rule,
@@ -43,6 +45,8 @@ _Key: TypeAlias = tuple[int, str, int, int]
 """Reply class (0 for no reply, 1..5 the first digit, 6 for anything else), verb, oddities, situation."""
 _PLANS: Final = 4096
 """Cases remembered: hostile traffic has no end of them."""
+_SILENT: Final = 2048
+"""Replies remembered, of at most a few hundred octets each."""
 
 
 class RuleSet:
@@ -78,7 +82,9 @@ class RuleSet:
         self._exchange_rules = [r for r in self.rules if r.on == "exchange"]
         self._conversation_rules = [r for r in self.rules if r.on == "conversation"]
         self._verbs = {v for r in self._exchange_rules for v in r.verbs or ()} | {UNASKED}
-        self._plans: dict[_Key, tuple[_Step, ...]] = {}
+        self._plans: dict[_Key, tuple[tuple[_Step, ...], tuple[_Step, ...]]] = {}
+        self._silent: set[tuple[_Key, tuple[bytes, ...]]] = set()
+        """Replies on which the pure rules had nothing to say: a server's EHLO reply is the same every time."""
 
     def severity(self, rule_id: str) -> Severity:
         """The severity the rule has in this run."""
@@ -104,10 +110,17 @@ class RuleSet:
         if exchange.data is not None:
             odd |= exchange.data.oddities
         key = (digit, verb if verb in self._verbs else "", odd, _situation(state, exchange, verb))
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plan(key)
+        plans = self._plans.get(key)
+        if plans is None:
+            plans = self._plan(key)
+        plan, pure = plans
         findings: list[Finding] = []
+        if pure and reply is not None:
+            known = (key, tuple(reply.lines))
+            if known not in self._silent:
+                self._ask_pure(exchange, pure, findings)
+                if not findings and len(self._silent) < _SILENT:
+                    self._silent.add(known)
         for check, rule, takes_state in plan:
             for said in check(exchange, state) if takes_state else check(exchange):
                 findings.append(self._finding(rule, said))  # noqa: PERF401  # a generator a rule would cost more
@@ -121,7 +134,10 @@ class RuleSet:
         if not concerns_mail(conversation):
             return findings
         given = {"state": state, "memory": self.memory}
+        situation = _end_situation(conversation)
         for rule in self._conversation_rules:
+            if rule.when and not situation & rule.when:
+                continue
             takes = rule.takes
             if not takes:
                 said_all = rule.check(conversation)
@@ -134,20 +150,28 @@ class RuleSet:
         self.memory.remember(conversation, state)
         return findings
 
-    def _plan(self, key: _Key) -> tuple[_Step, ...]:
-        """The rules to ask in a given case; remembered, since few cases make up nearly all traffic."""
+    def _ask_pure(self, exchange: Exchange, plan: tuple[_Step, ...], findings: list[Finding]) -> None:
+        for check, rule, _ in plan:
+            findings += [self._finding(rule, said) for said in check(exchange)]
+
+    def _plan(self, key: _Key) -> tuple[tuple[_Step, ...], tuple[_Step, ...]]:
+        """The rules to ask in a given case, and the pure ones; remembered: few cases make up nearly all traffic."""
         digit, verb, odd, situation = key
-        plan = tuple(
-            (r.check, r, "state" in r.takes)
+        rules = [
+            r
             for r in self._exchange_rules
             if (r.verbs is None or verb in r.verbs)
             and (r.replies is None or digit in r.replies)
             and (not r.oddities or odd & r.oddities)
             and (not r.when or situation & r.when)
+        ]
+        plans = (
+            tuple((r.check, r, "state" in r.takes) for r in rules if not r.pure or not digit),
+            tuple((r.check, r, False) for r in rules if r.pure and digit),
         )
         if len(self._plans) < _PLANS:
-            self._plans[key] = plan
-        return plan
+            self._plans[key] = plans
+        return plans
 
     def _finding(self, rule: Rule, said: Said) -> Finding:
         at, message = said
@@ -237,6 +261,13 @@ def _situation(state: State, exchange: Exchange, verb: str) -> int:
         if not lines or len(lines[-1]) < 5:
             found |= BARE
     return found | state.situation()
+
+
+def _end_situation(conversation: Conversation) -> int:
+    found = WITH_TLS if conversation.tls is not None else 0
+    if found or conversation.stream.closed_by in ("server-fin", "server-rst"):
+        found |= ENDED_BY_SERVER
+    return found
 
 
 def _path_situation(argument: str) -> int:

@@ -72,6 +72,11 @@ ODD_PATH: Final = 1 << 33
 """MAIL or RCPT whose path is not plainly ``<local@domain>``."""
 WITH_PARAMETERS: Final = 1 << 34
 """MAIL or RCPT with something after the path."""
+# Situations of a conversation.
+WITH_TLS: Final = 1 << 40
+"""There was TLS, opened or not."""
+ENDED_BY_SERVER: Final = 1 << 41
+"""The server closed first, as far as TCP shows, or TLS may say otherwise."""
 
 STATUSES: Final = ("stable", "preview", "removed")
 
@@ -105,7 +110,9 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     oddities: int = 0
     """Exchange rules: only where the command, the reply or the mail data has one of these (0: always)."""
     when: int = 0
-    """Exchange rules: only in one of these situations (0: always)."""
+    """Only in one of these situations (0: always)."""
+    pure: bool = False
+    """Exchange rules: the outcome depends on verb, reply lines and encryption alone, so that it can be remembered."""
     replies: frozenset[int] | None = None
     """Exchange rules: only where the reply's first digit is one of these; 0 stands for no reply (``None``: always)."""
     security: bool = False
@@ -139,13 +146,15 @@ def rule(
     oddities: int = 0,
     when: int = 0,
     replies: Iterable[int] | None = None,
+    pure: bool = False,
     security: bool = False,
     status: str = "stable",
 ) -> Callable[[Check], Check]:
     """Register the decorated generator function as a rule.
 
     ``verbs``, ``oddities``, ``when`` and ``replies`` are prefilters: the function is not called at all elsewhere, which
-    is what keeps a clean conversation cheap. Use ``UNASKED`` in ``verbs`` for replies nobody asked for.
+    is what keeps a clean conversation cheap; ``pure`` rules are not asked again about a reply they were silent on. Use
+    ``UNASKED`` in ``verbs`` for replies nobody asked for.
     """
 
     def register(check: Check) -> Check:
@@ -153,6 +162,8 @@ def rule(
             raise ValueError(f"rule id {id} is taken by {_rules[id].name}")
         if len(id) != 5 or id[:2] not in FAMILIES or not id[2:].isdigit():
             raise ValueError(f"{id!r} is not a rule id: a family prefix and three digits")
+        if pure and len(inspect.signature(check).parameters) != 1:
+            raise ValueError(f"rule {id}: a pure rule looks at the exchange alone")
         if status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
         takes = tuple(inspect.signature(check).parameters)[1:]
@@ -170,6 +181,7 @@ def rule(
             verbs=None if verbs is None else frozenset(verbs),
             oddities=oddities,
             when=when,
+            pure=pure,
             replies=None if replies is None else frozenset(replies),
             security=security,
             status=status,

@@ -27,8 +27,9 @@ def _whole(reply: Reply) -> bool:
     refs=("RFC 3207 §4.2",),
     verbs=("EHLO",),
     replies=(2,),
+    pure=True,
 )
-def starttls_offered_inside_tls(exchange: Exchange, state: State) -> Iterator[Said]:
+def starttls_offered_inside_tls(exchange: Exchange) -> Iterator[Said]:
     """STARTTLS offered again inside TLS.
 
     ## Why it matters
@@ -123,6 +124,7 @@ def wrong_code_for_tls_required(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 3030 §3", "RFC 6531 §3.1"),
     verbs=("EHLO", "LHLO"),
     replies=(2,),
+    pure=True,
 )
 def extension_offered_without_its_base(exchange: Exchange) -> Iterator[Said]:
     """BINARYMIME offered without CHUNKING, or SMTPUTF8 without 8BITMIME.
@@ -167,6 +169,7 @@ def extension_offered_without_its_base(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 8689 §2",),
     verbs=("EHLO",),
     replies=(2,),
+    pure=True,
 )
 def requiretls_offered_in_clear(exchange: Exchange) -> Iterator[Said]:
     """REQUIRETLS offered before TLS has started.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, Exchange, Reply
-from smtpdebug.rules.registry import MULTILINE, REFUSED_GREETING, Said, rule
+from smtpdebug.rules.registry import ENDED_BY_SERVER, MULTILINE, REFUSED_GREETING, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
 from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
@@ -66,6 +66,7 @@ def greeting_code_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     refs=("RFC 5321 §4.2", "RFC 5321 §4.3.1"),
     verbs=(GREETING,),
     replies=(2,),
+    pure=True,
 )
 def greeting_without_domain(exchange: Exchange) -> Iterator[Said]:
     """A 220 greeting whose first word is no domain and no address literal.
@@ -101,6 +102,7 @@ def greeting_without_domain(exchange: Exchange) -> Iterator[Said]:
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 5321 §3.1",),
+    when=ENDED_BY_SERVER,
 )
 def greeting_554_closed_at_once(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that greets with 554 and closes without waiting for the client's QUIT.
@@ -181,6 +183,7 @@ def command_served_after_554_greeting(exchange: Exchange, state: State) -> Itera
     verbs=("HELO",),
     replies=(2,),
     when=MULTILINE,
+    pure=True,
 )
 def extensions_listed_to_helo(exchange: Exchange) -> Iterator[Said]:
     """A reply to HELO that lists extensions as one to EHLO does.
@@ -224,6 +227,7 @@ def extensions_listed_to_helo(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.1.1",),
     verbs=HELLOS,
     replies=(2,),
+    pure=True,
 )
 def keyword_on_first_ehlo_line(exchange: Exchange) -> Iterator[Said]:
     """A reply to EHLO whose first line is an extension's keyword instead of the server's domain.
@@ -267,6 +271,7 @@ def keyword_on_first_ehlo_line(exchange: Exchange) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.1.1",),
     verbs=("EHLO", "HELO", "LHLO"),
     replies=(2,),
+    pure=True,
 )
 def hello_reply_without_domain(exchange: Exchange) -> Iterator[Said]:
     """A 250 reply to EHLO or HELO whose first word cannot be a domain.
@@ -308,6 +313,7 @@ def hello_reply_without_domain(exchange: Exchange) -> Iterator[Said]:
     verbs=("EHLO", "LHLO"),
     replies=(2,),
     when=MULTILINE,
+    pure=True,
 )
 def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     """A line of the reply to EHLO that does not begin with a keyword of letters, digits and hyphens.
@@ -354,6 +360,7 @@ def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     verbs=("EHLO", "LHLO"),
     replies=(2,),
     when=MULTILINE,
+    pure=True,
 )
 def ehlo_keyword_repeated(exchange: Exchange) -> Iterator[Said]:
     """The same keyword twice in one reply to EHLO.

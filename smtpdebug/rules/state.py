@@ -8,6 +8,7 @@ until a successful EHLO or HELO makes the state known again (RFC 5321 4.1.4: EHL
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -201,8 +202,13 @@ def begin(conversation: Conversation) -> State:
 
 def extensions_of(reply: Reply) -> dict[str, str]:
     """Keywords (upper case) and parameters of a reply to EHLO (RFC 5321 4.1.1.1); the first line is the domain."""
+    return dict(_extensions(tuple(reply.lines)))
+
+
+@lru_cache(maxsize=512)
+def _extensions(lines: tuple[bytes, ...]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
-    for line in reply.lines[1:]:
+    for line in lines[1:]:
         keyword, _, parameters = line[4:].decode("utf-8", "backslashreplace").strip().partition(" ")
         key = keyword.upper()
         if key.startswith("AUTH="):  # what clients before RFC 2554 look for; same meaning
@@ -211,7 +217,7 @@ def extensions_of(reply: Reply) -> dict[str, str]:
                 continue
         if key:
             found[key] = parameters.strip()
-    return found
+    return tuple(found.items())
 
 
 def _when(at: Location) -> tuple[int, int]:

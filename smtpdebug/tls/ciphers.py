@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import zlib
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -19,7 +20,8 @@ from smtpdebug.model.tls import Record
 from smtpdebug.tls.prf import TLS10, KeyBlock
 from smtpdebug.tls.suite_parameters import Suite
 
-_TAG: Final = 16
+_MAX_PLAIN: Final = 1 << 14
+"""Largest plaintext of a record (RFC 5246 section 6.2.1)."""
 
 
 class Opener(Protocol):
@@ -129,10 +131,21 @@ class Cbc:
     """CBC suites: MAC inside (RFC 5246 section 6.2.3.2) or outside (encrypt-then-MAC, RFC 7366).
 
     In TLS 1.0 the IV is the last ciphertext block of the record before; after a loss the first record therefore
-    cannot be opened, the next one can.
+    cannot be opened, the next one can. A MAC inside proves the IV too; one outside does not: there the block before is
+    only used if it was authentic itself.
     """
 
-    __slots__ = ("_algorithm", "_block", "_etm", "_implicit", "_iv", "_mac", "_mac_key", "_mac_length")
+    __slots__ = (
+        "_algorithm",
+        "_authenticated",
+        "_block",
+        "_etm",
+        "_implicit",
+        "_iv",
+        "_mac",
+        "_mac_key",
+        "_mac_length",
+    )
 
     def __init__(self, version: int, suite: Suite, keys: KeyBlock, *, etm: bool) -> None:
         self._algorithm = _block_cipher(suite.cipher, keys.key)
@@ -142,6 +155,7 @@ class Cbc:
         self._etm = etm
         self._implicit = version <= TLS10
         self._iv: bytes | None = keys.iv
+        self._authenticated: Record | None = None
 
     def open(self, sequence: int, record: Record) -> tuple[int, bytes] | None:
         """See ``Opener``."""
@@ -150,6 +164,7 @@ class Cbc:
             payload, mac = payload[: -self._mac_length], payload[-self._mac_length :]
             if not self._authentic(sequence, record, payload, mac):
                 return None
+            self._authenticated = record
         iv = self._iv
         if not self._implicit:
             iv, payload = payload[: self._block], payload[self._block :]
@@ -176,7 +191,7 @@ class Cbc:
         """The next IV of TLS 1.0 is the last block of ciphertext (under EtM: not of the MAC)."""
         if self._implicit:
             sealed = record.payload[: -self._mac_length] if self._etm else record.payload
-            self._iv = sealed[-self._block :]
+            self._iv = None if self._etm and record is not self._authenticated else sealed[-self._block :]
 
     def lose(self) -> None:
         """The block before the next record is not known."""
@@ -223,6 +238,39 @@ class Stream:
     def lose(self) -> None:
         """A NULL cipher has no key stream to lose."""
         self._lost = self._context is not None
+
+
+class Inflated:
+    """Records that were compressed before they were sealed: one zlib stream a direction (RFC 3749 section 2)."""
+
+    __slots__ = ("_broken", "_opener", "_stream")
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener, self._stream, self._broken = opener, zlib.decompressobj(), False
+
+    def open(self, sequence: int, record: Record) -> tuple[int, bytes] | None:
+        """See ``Opener``; what authenticates is inflated at once, so it must not be asked again."""
+        opened = None if self._broken else self._opener.open(sequence, record)
+        if opened is None:
+            return None
+        try:
+            return opened[0], self._stream.decompress(opened[1], _MAX_PLAIN)
+        except zlib.error:
+            self._broken = True
+            return None
+
+    def hint(self, record: Record) -> int | None:
+        """See ``Opener``."""
+        return self._opener.hint(record)
+
+    def advance(self, record: Record) -> None:
+        """See ``Opener``."""
+        self._opener.advance(record)
+
+    def lose(self) -> None:
+        """What comes next refers to what was lost."""
+        self._broken = True
+        self._opener.lose()
 
 
 def _mac(name: str, key: bytes, sequence: int, record: Record, data: bytes) -> bytes:

@@ -16,7 +16,7 @@ from smtpdebug.model.tls import (
     Verdict,
 )
 from smtpdebug.tls import names
-from smtpdebug.tls.ciphers import make_opener
+from smtpdebug.tls.ciphers import Inflated, make_opener
 from smtpdebug.tls.direction import Direction, Epoch
 from smtpdebug.tls.handshake import Message
 from smtpdebug.tls.keys import KeyRing
@@ -25,6 +25,8 @@ from smtpdebug.tls.secrets import Clue, Secrets
 
 _TLS13: Final = 0x0304
 _RENEGOTIATIONS: Final = 64
+_OVERHEAD: Final = 300
+"""Bytes that a waiting record costs beside its payload."""
 _HOPELESS: Final = 16
 """Records that fail one after the other before any has opened: the keys are wrong."""
 
@@ -32,13 +34,13 @@ _HOPELESS: Final = 16
 class Flow:
     """Takes the records of both directions in capture order and opens what it can.
 
-    Records that cannot be opened yet wait in ``spool``, in order; a record of the same direction behind them waits too.
+    Records that cannot be opened yet wait, in order; a record of the same direction behind them waits too.
     """
 
     def __init__(self, number: int, secrets: Secrets, keys: KeyRing) -> None:
         self.number = number
         self.held = 0
-        """Bytes in the spool."""
+        """Bytes that wait, bookkeeping included."""
         self.messages = 0
         """Handshake messages read so far: when it grows, ``clues`` may have changed."""
         self.dead: str | None = None
@@ -47,8 +49,8 @@ class Flow:
         self._negotiations = [Negotiation(secrets, keys)]
         self._at = [0, 0]
         self._sides = (Direction(CLIENT), Direction(SERVER))
-        self._spool: deque[Record] = deque()
-        self._waiting = [0, 0]
+        self._spools: tuple[deque[tuple[int, Record]], ...] = (deque(), deque())
+        self._arrived = 0
         self._changed = False
         self._out: list[Decrypted] = []
 
@@ -60,9 +62,9 @@ class Flow:
             self._sides[record.side].failed += 1
             return []
         self._out = []
-        if (self._waiting[record.side] or not self._process(record)) and self.dead is None:
+        if (self._spools[record.side] or not self._process(record)) and self.dead is None:
             self._hold(record)
-        if self._changed and self._spool:
+        if self._changed and self.holds:
             self._drain()
         self._changed = False
         return self._out
@@ -81,20 +83,20 @@ class Flow:
     @property
     def waits_for_session(self) -> bool:
         """Closed only because the session that it resumes was not opened (yet)."""
-        return bool(self._spool) and any(one.resumes and one.master is None for one in self._negotiations)
+        return self.holds and any(one.resumes and one.master is None for one in self._negotiations)
 
     @property
     def holds(self) -> bool:
         """Records wait for a secret."""
-        return bool(self._spool)
+        return bool(self._spools[CLIENT] or self._spools[SERVER])
 
     def give_up(self, reason: str) -> None:
         """Let the waiting records go."""
         self.dead = self.dead or reason
-        for record in self._spool:
-            self._sides[record.side].failed += 1
-        self._spool.clear()
-        self._waiting, self.held = [0, 0], 0
+        for side, spool in zip(self._sides, self._spools, strict=True):
+            side.failed += len(spool)
+            spool.clear()
+        self.held = 0
 
     def gap(self, side: Side, length: int) -> None:
         """Bytes of one direction are missing; where, the next record says itself."""
@@ -109,7 +111,7 @@ class Flow:
             return Verdict(True, source, "native", "partial" if detail else None, detail)
         fault = next((one.fault for one in self._negotiations if one.fault), None)
         reason = self.dead if self.dead in ("spool-limit", "not-authentic") else fault
-        held = sum(side.failed for side in self._sides) + len(self._spool)
+        held = sum(side.failed for side in self._sides) + sum(map(len, self._spools))
         if reason is None and any(side.opener is not None and side.failed for side in self._sides):
             reason = "not-authentic"
         detail = f"{held} records let go" if reason == "spool-limit" else ""
@@ -118,7 +120,7 @@ class Flow:
     def _losses(self) -> str:
         parts = []
         for side, name in zip(self._sides, ("client", "server"), strict=True):
-            closed = side.failed + self._waiting[side.side]
+            closed = side.failed + len(self._spools[side.side])
             if closed:
                 parts.append(f"{closed} of {closed + side.opened} records of the {name} stay closed")
             if side.missing_bytes:
@@ -128,25 +130,27 @@ class Flow:
     # The spool.
 
     def _hold(self, record: Record) -> None:
-        self._spool.append(record)
-        self._waiting[record.side] += 1
-        self.held += len(record.payload) + 200
+        self._arrived += 1
+        self._spools[record.side].append((self._arrived, record))
+        self.held += _cost(record)
 
     def _drain(self) -> None:
-        """Open what can be opened, until nothing moves."""
-        moved = True
-        while moved and self._spool:
-            moved = self._changed = False
-            waiting, self._spool = self._spool, deque()
-            self._waiting, self.held = [0, 0], 0
-            for record in waiting:
-                if self.dead is not None:
-                    self._sides[record.side].failed += 1
-                elif self._waiting[record.side] or not self._process(record):
-                    self._hold(record)
-                else:
-                    moved = True
-            moved = moved and self._changed
+        """Open what can be opened, in order of arrival, until both directions are stuck or empty."""
+        stuck = [False, False]
+        while self.dead is None:
+            heads = [(spool[0][0], side) for side, spool in enumerate(self._spools) if spool and not stuck[side]]
+            if not heads:
+                break
+            side = min(heads)[1]
+            record = self._spools[side][0][1]
+            self._changed = False
+            if not self._process(record):
+                stuck[side] = True
+            elif self._spools[side]:
+                self._spools[side].popleft()
+                self.held -= _cost(record)
+            if self._changed:
+                stuck[1 - side] = False  # what one side says may open the other
         self._changed = False
 
     # One record.
@@ -188,7 +192,7 @@ class Flow:
         assert negotiation.version is not None
         assert negotiation.suite is not None
         opener = make_opener(negotiation.version, negotiation.suite, blocks[side.side], etm=negotiation.etm)
-        side.start(opener)
+        side.start(Inflated(opener) if negotiation.compressed else opener)
         return True
 
     def _plain(self, side: Direction, record: Record) -> bool:
@@ -285,6 +289,10 @@ class Flow:
                     return
                 self._negotiations.append(Negotiation(self._secrets, self._ring))
         self._negotiation(side).message(side.side, message)
+
+
+def _cost(record: Record) -> int:
+    return len(record.payload) + _OVERHEAD
 
 
 _CLIENT_LABELS: Final = (

@@ -82,6 +82,8 @@ class ServerHello(msgspec.Struct, gc=False):
     random: bytes
     session_id: bytes
     suite: int
+    compression: int
+    """0 none, 1 DEFLATE (RFC 3749)."""
     extensions: list[tuple[int, bytes]]
 
     def extension(self, kind: int) -> bytes | None:
@@ -135,6 +137,7 @@ def parse_server_hello(body: bytes) -> ServerHello:
     """Read a ServerHello (or HelloRetryRequest) body; fields that are cut off are empty."""
     at = 35 + (body[34] if len(body) > 34 else 0)
     suite = int.from_bytes(body[at : at + 2], "big")
+    compression = body[at + 2] if len(body) > at + 2 else 0
     start = at + 5  # suite, compression method, length
     extensions = parse_extensions(body[start : start + int.from_bytes(body[at + 3 : start], "big")])
-    return ServerHello(int.from_bytes(body[:2], "big"), body[2:34], body[35:at], suite, extensions)
+    return ServerHello(int.from_bytes(body[:2], "big"), body[2:34], body[35:at], suite, compression, extensions)

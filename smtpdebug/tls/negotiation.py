@@ -11,7 +11,7 @@ from smtpdebug.tls.extensions import Reader
 from smtpdebug.tls.handshake import Message
 from smtpdebug.tls.hello import ClientHello, ServerHello, parse_client_hello, parse_server_hello
 from smtpdebug.tls.keys import KeyRing, RsaKey
-from smtpdebug.tls.prf import MASTER_LENGTH, TLS12, KeyBlock, extended_master_secret, key_blocks, master_secret
+from smtpdebug.tls.prf import MASTER_LENGTH, TLS10, TLS12, KeyBlock, extended_master_secret, key_blocks, master_secret
 from smtpdebug.tls.secrets import Clue, Secrets, ticket_clue
 from smtpdebug.tls.suite_parameters import Suite, suite_parameters
 
@@ -53,6 +53,11 @@ class Negotiation:
     def etm(self) -> bool:
         """Encrypt-then-MAC was agreed (RFC 7366)."""
         return self.server_hello is not None and self.server_hello.extension(names.ENCRYPT_THEN_MAC) is not None
+
+    @property
+    def compressed(self) -> bool:
+        """DEFLATE was agreed (RFC 3749)."""
+        return self.server_hello is not None and self.server_hello.compression == 1
 
     @property
     def random(self) -> bytes:
@@ -119,7 +124,13 @@ class Negotiation:
         """The keys of (client, server) up to TLS 1.2; ``None`` while something is wanting."""
         if self._blocks is None:
             client, server, suite = self.client_hello, self.server_hello, self.suite
-            if client is None or server is None or suite is None or self.version is None or self.version > TLS12:
+            if (
+                client is None
+                or server is None
+                or suite is None
+                or self.version is None
+                or not TLS10 <= self.version <= TLS12
+            ):
                 return None
             if self.master is None and not self._find(client, server, suite, self.version):
                 return None

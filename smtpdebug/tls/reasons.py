@@ -162,6 +162,8 @@ def _tls13(case: Case) -> str | None:
 
 def _unsupported(case: Case) -> str | None:
     facts = case.facts
+    if facts.version == "SSL 3.0":
+        return f"{facts.cipher_suite} of SSL 3.0"
     suite = suite_parameters(facts.cipher_suite_code or 0)
     exchange = key_exchange(facts.cipher_suite)
     known = exchange == "RSA" or exchange.startswith(("DHE_", "ECDHE_", "DH_anon", "ECDH_anon"))

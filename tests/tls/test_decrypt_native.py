@@ -6,9 +6,13 @@ import ssl
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
 
 from smtpdebug.model.streams import CLIENT, SERVER, Gap, Limits
 from smtpdebug.tls.decrypt import NativeDecryptor
+from smtpdebug.tls.tracker import TlsTracker
 
 OPENSSL_CIPHERS = [
     ("TLSv1_2", "AES128-GCM-SHA256"),
@@ -319,6 +323,70 @@ def test_a_changed_byte_closes_its_record_and_no_other(maker: Any) -> None:
     verdict = decryptor.verdict(1)
     assert verdict.reason == "partial"
     assert verdict.detail.startswith("1 of ")
+
+
+class Known:
+    """Conversations and their records, with a short name for hypothesis to print."""
+
+    def __init__(self, talks: list[tuple[Any, Any]]) -> None:
+        self.talks = talks
+
+
+@pytest.fixture(scope="module")
+def known(maker: Any) -> Known:
+    """Conversations of each kind of record protection, with their records."""
+    kinds = [
+        ("TLSv1_2", "AES128-GCM-SHA256"),
+        ("TLSv1_2", "AES128-SHA"),
+        ("TLSv1_3", "DEFAULT"),
+        ("TLSv1", "AES128-SHA"),
+    ]
+    lines = [(CLIENT, b"line %d\r\n" % n) for n in range(6)] + [(SERVER, b"250 ok\r\n")]
+    talks = [maker.talk(lines, version=version, ciphers=cipher) for version, cipher in kinds]
+    return Known([(talk, maker.records(talk.writes)) for talk in talks if talk.suite])
+
+
+FAULTS = st.tuples(
+    st.sampled_from(["lose", "gap", "repeat", "swap", "cut", "change"]),
+    st.integers(0, 9_999),
+    st.integers(1, 9_999),
+)
+
+
+@given(kind=st.integers(0, 3), faults=st.lists(FAULTS, min_size=1, max_size=4), with_keylog=st.booleans())
+def test_whatever_happens_to_the_records_only_what_was_said_comes_out(
+    maker: Any, known: Known, kind: int, faults: list[tuple[str, int, int]], with_keylog: bool
+) -> None:
+    """Records lost, repeated, swapped, cut or changed: nothing raises, and no octet comes out that was not sent."""
+    recording, records = known.talks[kind % len(known.talks)]
+    records = list(records)
+    for fault, place, amount in faults:
+        index = place % len(records)
+        record = records[index]
+        payload = bytearray(record.payload)
+        match fault:
+            case "lose":
+                del records[index]
+            case "gap":
+                records[index] = structs.replace(record, after_gap=amount)
+            case "repeat":
+                records.insert(amount % len(records), record)
+            case "swap":
+                records.append(records.pop(index))
+            case "cut":
+                records[index] = structs.replace(record, payload=bytes(payload[: amount % 50]))
+            case "change" if payload:
+                payload[amount % len(payload)] ^= amount % 255 + 1
+                records[index] = structs.replace(record, payload=bytes(payload))
+    tracker = TlsTracker("implicit", maker.where(0))
+    keylog = recording.keylog if with_keylog else b""
+    decryptor, opened = maker.decrypt(records, maker.ring(maker.server()), keylog)
+    said = {line for _, line in recording.said}
+    for one in opened:
+        assert one.content_type != 23 or one.data in said
+        tracker.decrypted(one)
+    decryptor.flush()
+    decryptor.verdict(1)
 
 
 def test_openssl_is_what_the_cases_assume() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import zlib
 
 import pytest
 from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4, TripleDES
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.model.tls import Record
-from smtpdebug.tls.ciphers import make_opener
+from smtpdebug.tls.ciphers import Inflated, make_opener
 from smtpdebug.tls.keylog import parse_keylog
 from smtpdebug.tls.prf import KeyBlock, prf
 from smtpdebug.tls.schedule import next_secret, traffic_keys
@@ -164,3 +165,19 @@ CLIENT_RANDOM {RANDOM}"""
 def test_any_bytes_are_a_key_log(text: bytes) -> None:
     log = parse_keylog(text)
     assert log.ignored >= 0
+
+
+def test_deflated_records_are_inflated_as_one_stream() -> None:
+    """RFC 3749 section 2.2: the history goes on from record to record; after a loss it is gone."""
+    suite = suite_parameters(0x0005)
+    assert suite is not None
+    keys = KeyBlock(os.urandom(20), os.urandom(16), b"")
+    encryptor, deflater = Cipher(ARC4(keys.key), mode=None).encryptor(), zlib.compressobj()
+    opener = Inflated(make_opener(0x0301, suite, keys, etm=False))
+    for sequence, line in enumerate((b"RCPT TO:<a@example.org>\r\n", b"RCPT TO:<b@example.org>\r\n")):
+        squeezed = deflater.compress(line) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        record = _record(encryptor.update(_sealed(squeezed, sequence, keys.mac_key, "sha1")))
+        assert opener.open(sequence, record) == (23, line)
+        opener.advance(record)
+    opener.lose()
+    assert opener.open(2, _record(b"x" * 40)) is None

@@ -225,6 +225,8 @@ def end_look_alike_accepted(conversation: Conversation) -> Iterator[Said]:
     A reply before the end of the data (SD210) that refuses the message, such as 554 for a bare LF, is the right
     defence and no acceptance.
     """
+    if not any(message.data is not None and message.data.odd_ends for message in conversation.messages):
+        return
     exchanges = conversation.exchanges
     for index, exchange in enumerate(exchanges):
         data = exchange.data

@@ -10,7 +10,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Injected, Reply
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.memory import ServerMemory
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import WITH_TLS, Said, rule
 from smtpdebug.rules.state import State, extensions_of
 
 PLAINTEXT_MECHANISMS: Final = frozenset({"PLAIN", "LOGIN"})
@@ -56,6 +56,7 @@ def _injected(conversation: Conversation, side: int) -> Iterator[Injected]:
 @rule(
     id="ST101",
     on=Conversation,
+    when=WITH_TLS,
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 3207 §4", "RFC 3207 §6", "CVE-2011-0411"),
@@ -108,6 +109,7 @@ def plaintext_after_starttls_command(conversation: Conversation) -> Iterator[Sai
 @rule(
     id="ST102",
     on=Conversation,
+    when=WITH_TLS,
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 3207 §4", "RFC 3207 §6", "CVE-2021-22947", "CVE-2021-38371"),

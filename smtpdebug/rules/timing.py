@@ -9,7 +9,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import UNASKED, Said, rule
+from smtpdebug.rules.registry import UNASKED, WITH_TLS, Said, rule
 from smtpdebug.rules.state import State
 
 SECOND: Final = 1_000_000_000
@@ -431,7 +431,7 @@ def client_stalled(exchange: Exchange, state: State) -> Iterator[Said]:
         yield command.began, f"the client was silent for {_waits(idle)} before {command.verb or 'an empty line'}"
 
 
-@rule(id="SL109", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 8446 §4",))
+@rule(id="SL109", on=Conversation, when=WITH_TLS, severity=Severity.NOTE, since="0.1", refs=("RFC 8446 §4",))
 def tls_handshake_slow(conversation: Conversation) -> Iterator[Said]:
     """The TLS handshake takes more than five seconds.
 

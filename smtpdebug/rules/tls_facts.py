@@ -10,7 +10,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.model.tls import TlsFacts
-from smtpdebug.rules.registry import Indeterminate, Said, rule
+from smtpdebug.rules.registry import WITH_TLS, Indeterminate, Said, rule
 
 OLD_VERSIONS: Final = frozenset({"SSL 2.0", "SSL 3.0", "SSLv2", "SSLv3", "TLS 1.0", "TLS 1.1"})
 """RFC 8996 for TLS 1.0 and 1.1, RFC 7568 for SSL 3.0, RFC 6176 for SSL 2.0."""
@@ -25,6 +25,7 @@ def _where(facts: TlsFacts) -> Location:
 @rule(
     id="ST201",
     on=Conversation,
+    when=WITH_TLS,
     severity=Severity.WARNING,
     since="0.1",
     refs=("RFC 8996", "RFC 7568", "RFC 9325 §3.1.1"),
@@ -60,6 +61,7 @@ def tls_version_old(conversation: Conversation) -> Iterator[Said]:
 @rule(
     id="ST202",
     on=Conversation,
+    when=WITH_TLS,
     severity=Severity.WARNING,
     since="0.1",
     refs=("RFC 9325 §4.1", "RFC 7465", "RFC 8429"),
@@ -97,7 +99,14 @@ def cipher_suite_weak(conversation: Conversation) -> Iterator[Said]:
         yield _where(facts), f"{facts.cipher_suite} was agreed"
 
 
-@rule(id="ST203", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 8446 §6.2", "RFC 5246 §7.2.2"))
+@rule(
+    id="ST203",
+    on=Conversation,
+    when=WITH_TLS,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 8446 §6.2", "RFC 5246 §7.2.2"),
+)
 def tls_fatal_alert(conversation: Conversation) -> Iterator[Said]:
     """One side ended TLS with a fatal alert.
 
@@ -131,7 +140,14 @@ def tls_fatal_alert(conversation: Conversation) -> Iterator[Said]:
             yield alert.at, f"fatal alert {alert.description} from the {who} in the {alert.phase} phase"
 
 
-@rule(id="ST204", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 6066 §3", "RFC 7672 §8.1"))
+@rule(
+    id="ST204",
+    on=Conversation,
+    when=WITH_TLS,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 6066 §3", "RFC 7672 §8.1"),
+)
 def server_name_not_sent(conversation: Conversation) -> Iterator[Said]:
     """The ClientHello names no server (SNI).
 
@@ -167,7 +183,14 @@ def server_name_not_sent(conversation: Conversation) -> Iterator[Said]:
 ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D
 
 
-@rule(id="ST205", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 8446 §6.1", "RFC 5246 §7.2.1"))
+@rule(
+    id="ST205",
+    on=Conversation,
+    when=WITH_TLS,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 8446 §6.1", "RFC 5246 §7.2.1"),
+)
 def close_notify_missing(conversation: Conversation) -> Iterator[Said]:
     """The connection was closed under TLS without close_notify from either side.
 
@@ -220,7 +243,14 @@ def close_notify_missing(conversation: Conversation) -> Iterator[Said]:
         yield conversation.stream.last, "closed without close_notify"
 
 
-@rule(id="ST206", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 8446 §4", "RFC 3207 §4.1"))
+@rule(
+    id="ST206",
+    on=Conversation,
+    when=WITH_TLS,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 8446 §4", "RFC 3207 §4.1"),
+)
 def tls_handshake_cut_off(conversation: Conversation) -> Iterator[Said]:
     """The connection was closed in the TLS handshake, and no alert says why.
 
@@ -267,7 +297,7 @@ def tls_handshake_cut_off(conversation: Conversation) -> Iterator[Said]:
     yield conversation.stream.last, f"{who} {how} {step}, without an alert"
 
 
-@rule(id="ST207", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 8446 §5",))
+@rule(id="ST207", on=Conversation, when=WITH_TLS, severity=Severity.NOTE, since="0.1", refs=("RFC 8446 §5",))
 def tls_not_opened(conversation: Conversation) -> Iterator[Said]:
     """What was said inside TLS could not be read, so that it is not judged.
 

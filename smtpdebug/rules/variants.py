@@ -12,7 +12,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import WITH_TLS, Said, rule
 from smtpdebug.rules.state import State, extensions_of
 
 PROXY = "PROXY protocol, proxy-protocol.txt of HAProxy"
@@ -310,8 +310,15 @@ def lmtp_extensions_missing(exchange: Exchange) -> Iterator[Said]:
         yield exchange.reply.at, f"the reply to LHLO does not offer {' and '.join(missing)}"
 
 
-@rule(id="ST508", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("Postfix XCLIENT_README",))
-def xclient_without_restart(conversation: Conversation) -> Iterator[Said]:
+@rule(
+    id="ST508",
+    on=Exchange,
+    verbs={"MAIL", "RCPT", "DATA", "BDAT", "AUTH"},
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("Postfix XCLIENT_README",),
+)
+def xclient_without_restart(exchange: Exchange, state: State) -> Iterator[Said]:
     """After XCLIENT was accepted the client does not begin again with EHLO or HELO.
 
     ## Why it matters
@@ -349,17 +356,11 @@ def xclient_without_restart(conversation: Conversation) -> Iterator[Said]:
     ## Innocent look-alikes
     Another XCLIENT, NOOP or QUIT may follow.
     """
-    restarted = False
-    for exchange in conversation.exchanges:
-        command, reply = exchange.command, exchange.reply
-        if command is None:
-            continue
-        if command.verb == "XCLIENT":
-            restarted = reply is not None and reply.code == 220
-        elif restarted:
-            if command.verb in ("MAIL", "RCPT", "DATA", "BDAT", "AUTH") and not conversation.stream.missing[CLIENT]:
-                yield command.at, f"{command.verb} right after XCLIENT; EHLO or HELO comes first"
-            restarted = command.verb in ("NOOP", "RSET", GREETING)
+    command, before = exchange.command, state.previous
+    if command is None or before is None or before.command is None or before.reply is None or state.uncertain:
+        return
+    if before.command.verb == "XCLIENT" and before.reply.code == 220:
+        yield command.at, f"{command.verb} right after XCLIENT; EHLO or HELO comes first"
 
 
 @rule(
@@ -553,7 +554,14 @@ PARTING_WORDS: Final = 8
 """Bytes of ``QUIT`` and its line end, which some clients send as they give up."""
 
 
-@rule(id="ST513", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 3207 §4", "RFC 8314 §3.3"))
+@rule(
+    id="ST513",
+    on=Conversation,
+    when=WITH_TLS,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 3207 §4", "RFC 8314 §3.3"),
+)
 def tls_on_starttls_port(conversation: Conversation) -> Iterator[Said]:
     """The client begins with TLS on a port where the server greets in clear.
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
-from smtpdebug.rules.registry import CHUNKED, PIPELINED, Said, rule
+from smtpdebug.rules.registry import CHUNKED, NO_RECIPIENT, PIPELINED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 from smtpdebug.rules.table import KNOWN_VERBS
@@ -289,6 +289,7 @@ def no_reset_after_failed_chunk(exchange: Exchange, state: State) -> Iterator[Sa
     since="0.1",
     refs=("RFC 3030 §2", "RFC 5321 §3.3"),
     verbs=("BDAT",),
+    when=NO_RECIPIENT,
 )
 def bdat_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
     """BDAT although the client knew that no recipient was accepted.

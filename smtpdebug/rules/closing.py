@@ -8,7 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
-from smtpdebug.rules.registry import ENDED_BY_SERVER, Said, rule
+from smtpdebug.rules.registry import UNFINISHED, WITH_ARGUMENT, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
@@ -73,9 +73,7 @@ def _unknown_to_server(exchange: Exchange) -> bool:
     return reply.code in (500, 502) if reply is not None else command.verb not in KNOWN_VERBS
 
 
-@rule(
-    id="SR144", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.5",), when=ENDED_BY_SERVER
-)
+@rule(id="SR144", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.5",), when=UNFINISHED)
 def closed_because_of_rset(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes when it receives RSET.
 
@@ -158,7 +156,7 @@ def server_keeps_connection_after_221(conversation: Conversation, state: State) 
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 5321 §3.8", "RFC 5321 §4.1.1.10"),
-    when=ENDED_BY_SERVER,
+    when=UNFINISHED,
 )
 def server_closed_without_421(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes an intact conversation without QUIT, 421 or time-out.
@@ -204,9 +202,7 @@ def server_closed_without_421(conversation: Conversation, state: State) -> Itera
     yield _place(last, conversation), "the server closed the connection without 421, and the client had not said QUIT"
 
 
-@rule(
-    id="SR148", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §3.8",), when=ENDED_BY_SERVER
-)
+@rule(id="SR148", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §3.8",), when=UNFINISHED)
 def server_closed_after_refusal(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that refuses with a code other than 421 and closes at once.
 
@@ -242,7 +238,7 @@ def server_closed_after_refusal(conversation: Conversation, state: State) -> Ite
         yield last.reply.at, f"the server closed after {last.reply.code}, without 421 or the client's QUIT"
 
 
-@rule(id="SR149", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §3.8",), when=ENDED_BY_SERVER)
+@rule(id="SR149", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §3.8",), when=UNFINISHED)
 def closed_because_command_unknown(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that closes since it does not know a command.
 
@@ -285,7 +281,14 @@ def closed_because_command_unknown(conversation: Conversation, state: State) -> 
         yield _place(last, conversation), f"the server closed because of {shown_verb(last.command)}"
 
 
-@rule(id="SC115", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.10", "RFC 5321 §4.1.4"))
+@rule(
+    id="SC115",
+    on=Conversation,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1.10", "RFC 5321 §4.1.4"),
+    when=UNFINISHED,
+)
 def closed_without_quit(conversation: Conversation, state: State) -> Iterator[Said]:
     """A client that closes the connection without QUIT.
 
@@ -372,6 +375,7 @@ def quit_without_waiting(conversation: Conversation, state: State) -> Iterator[S
     since="0.1",
     refs=("RFC 5321 §4.1.1", "RFC 5321 §4.1.1.10", "RFC 3207 §4"),
     verbs=("RSET", "DATA", "QUIT", "STARTTLS"),
+    when=WITH_ARGUMENT,
 )
 def argument_where_none_belongs(exchange: Exchange, state: State) -> Iterator[Said]:
     """RSET, DATA, QUIT or STARTTLS with an argument.

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import ODD_NAME, Said, rule
 from smtpdebug.rules.state import HELLOS
 from smtpdebug.rules.syntax import is_bare_ipv4, is_domain, is_ipv6, is_literal
 
@@ -29,6 +29,7 @@ def _argument(exchange: Exchange) -> str | None:
     since="0.1",
     refs=("RFC 5321 §4.1.1.1",),
     verbs=HELLOS,
+    when=ODD_NAME,
 )
 def hello_without_name(exchange: Exchange) -> Iterator[Said]:
     """EHLO or HELO without an argument.
@@ -64,6 +65,7 @@ def hello_without_name(exchange: Exchange) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.1.1.1", "RFC 5321 §4.1.2", "RFC 5321 §4.1.3"),
     verbs=HELLOS,
+    when=ODD_NAME,
 )
 def hello_name_malformed(exchange: Exchange) -> Iterator[Said]:
     """A name in EHLO or HELO that is neither a domain nor an address literal.
@@ -114,6 +116,7 @@ def _untagged(name: str) -> bool:
     since="0.1",
     refs=("RFC 5321 §2.3.5", "RFC 5321 §4.1.4"),
     verbs=HELLOS,
+    when=ODD_NAME,
 )
 def hello_name_not_qualified(exchange: Exchange) -> Iterator[Said]:
     """A name in EHLO or HELO that is not fully qualified: one label, `localhost`, a bare IP address.
@@ -156,6 +159,7 @@ def hello_name_not_qualified(exchange: Exchange) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.1.3",),
     verbs=HELLOS,
+    when=ODD_NAME,
 )
 def ipv6_literal_without_tag(exchange: Exchange) -> Iterator[Said]:
     """An IPv6 address literal without `IPv6:`.

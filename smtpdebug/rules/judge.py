@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from smtpdebug.model.findings import Finding, Severity
-from smtpdebug.model.smtp import Conversation, Exchange
+from smtpdebug.model.smtp import Command, Conversation, Exchange
+from smtpdebug.model.streams import Stream
 from smtpdebug.rules.memory import ServerMemory, ServerRecord
 from smtpdebug.rules.registry import (
     BARE,
@@ -17,13 +18,19 @@ from smtpdebug.rules.registry import (
     ENDED_BY_SERVER,
     MULTILINE,
     NO_STATUS_CODE,
+    ODD_NAME,
     ODD_PATH,
+    ODD_TRANSPORT,
     OFF_TABLE,
     PIPELINED,
+    SLOW,
     STATUS_DIFFERS,
     UNASKED,
+    UNFINISHED,
     UNKNOWN_VERB,
+    WITH_ARGUMENT,
     WITH_PARAMETERS,
+    WITH_PROXY,
     WITH_TLS,
     Check,
     Indeterminate,
@@ -33,8 +40,8 @@ from smtpdebug.rules.registry import (
     matching,
 )
 from smtpdebug.rules.scope import concerns_mail
-from smtpdebug.rules.state import State, begin
-from smtpdebug.rules.syntax import is_plain
+from smtpdebug.rules.state import HELLOS, State, begin
+from smtpdebug.rules.syntax import is_plain, is_plain_name
 from smtpdebug.rules.table import EXPECTED, KNOWN_VERBS
 
 __all__ = ["Judge", "RuleSet", "ServerMemory", "ServerRecord"]
@@ -45,6 +52,9 @@ _Key: TypeAlias = tuple[int, str, int, int]
 """Reply class (0 for no reply, 1..5 the first digit, 6 for anything else), verb, oddities, situation."""
 _PLANS: Final = 4096
 """Cases remembered: hostile traffic has no end of them."""
+_SLOW_NS: Final = 1_000_000_000
+_NEITHER: Final = [None, None]
+_ZEROS: Final = [0, 0]
 _SILENT: Final = 2048
 """Replies remembered, of at most a few hundred octets each."""
 
@@ -238,13 +248,14 @@ def _chosen(select: tuple[str, ...], ignore: tuple[str, ...], preview: bool) -> 
 
 
 def _situation(state: State, exchange: Exchange, verb: str) -> int:
-    command, reply = exchange.command, exchange.reply
-    found = ENCRYPTED if exchange.encrypted else 0
-    if command is not None:
-        if command.outstanding:
-            found |= PIPELINED
-        if verb in ("MAIL", "RCPT"):
-            found |= _path_situation(command.argument)
+    reply = exchange.reply
+    found = state.situation()
+    if exchange.encrypted:
+        found |= ENCRYPTED
+    if exchange.command is not None:
+        found |= _command_situation(state, exchange.command, verb)
+    if exchange.wait_ns is not None and exchange.wait_ns >= _SLOW_NS:
+        found |= SLOW
     row = EXPECTED.get(verb)
     if row is None and verb not in KNOWN_VERBS:
         found |= UNKNOWN_VERB
@@ -252,7 +263,8 @@ def _situation(state: State, exchange: Exchange, verb: str) -> int:
         if row is not None and reply.code not in row:
             found |= OFF_TABLE
         if reply.enhanced is None:
-            found |= NO_STATUS_CODE
+            if "ENHANCEDSTATUSCODES" in state.extensions:
+                found |= NO_STATUS_CODE
         elif ord(reply.enhanced[0]) - 48 != reply.code // 100:
             found |= STATUS_DIFFERS
         lines = reply.lines
@@ -260,20 +272,50 @@ def _situation(state: State, exchange: Exchange, verb: str) -> int:
             found |= MULTILINE
         if not lines or len(lines[-1]) < 5:
             found |= BARE
-    return found | state.situation()
-
-
-def _end_situation(conversation: Conversation) -> int:
-    found = WITH_TLS if conversation.tls is not None else 0
-    if found or conversation.stream.closed_by in ("server-fin", "server-rst"):
-        found |= ENDED_BY_SERVER
     return found
 
 
-def _path_situation(argument: str) -> int:
-    if not is_plain(argument):
-        return ODD_PATH | WITH_PARAMETERS
-    return 0 if argument[-1] == ">" else WITH_PARAMETERS
+def _command_situation(state: State, command: Command, verb: str) -> int:
+    found = PIPELINED if command.outstanding else 0
+    if command.argument:
+        found |= WITH_ARGUMENT
+    if verb == "MAIL" or verb == "RCPT":
+        if not is_plain(command.argument):
+            found |= ODD_PATH | WITH_PARAMETERS
+        elif command.argument[-1] != ">":
+            found |= WITH_PARAMETERS
+    elif verb in HELLOS and not is_plain_name(command.argument):
+        found |= ODD_NAME
+    before = state.previous
+    said = None if before is None else before.reply
+    if said is not None and command.began.ts_ns - said.at.ts_ns >= _SLOW_NS:
+        found |= SLOW
+    return found
+
+
+def _end_situation(conversation: Conversation) -> int:
+    stream, exchanges = conversation.stream, conversation.exchanges
+    found = WITH_TLS if conversation.tls is not None else 0
+    if found or stream.closed_by == "server-fin" or stream.closed_by == "server-rst":
+        found |= ENDED_BY_SERVER
+    if conversation.proxy is not None:
+        found |= WITH_PROXY
+    last = exchanges[-1] if exchanges else None
+    if last is None or last.reply is None or last.command is None or last.command.verb != "QUIT":
+        found |= UNFINISHED
+    if not stream.complete or stream.refused_by is not None or not all(stream.bytes) or _disturbed(stream):
+        found |= ODD_TRANSPORT
+    return found
+
+
+def _disturbed(stream: Stream) -> bool:
+    """Whether TCP did anything but carry the bytes and close."""
+    if stream.rst_ns != _NEITHER or stream.syn_retransmissions or stream.syn_ack_retransmissions or stream.reused:
+        return True
+    return any(
+        pair != _ZEROS
+        for pair in (stream.missing, stream.conflicts, stream.zero_windows, stream.retransmissions, stream.keep_alives)
+    )
 
 
 def _place(finding: Finding) -> tuple[int, int, str]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import LIMITED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 
@@ -156,6 +156,7 @@ def size_declared_too_low(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 9422 §4",),
     verbs=("MAIL", "RCPT"),
+    when=LIMITED,
 )
 def announced_limit_exceeded(exchange: Exchange, state: State) -> Iterator[Said]:
     """More recipients or messages than the server's LIMITS allow.

@@ -7,7 +7,16 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
-from smtpdebug.rules.registry import REFUSED_DATA, UNKNOWN_VERB, Said, rule
+from smtpdebug.rules.registry import (
+    BEFORE_HELLO,
+    IN_TRANSACTION,
+    NO_RECIPIENT,
+    NO_TRANSACTION,
+    REFUSED_DATA,
+    UNKNOWN_VERB,
+    Said,
+    rule,
+)
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, shown_verb
 
@@ -85,6 +94,7 @@ def _offers_pipeconnect(exchange: Exchange) -> bool:
     since="0.1",
     refs=("RFC 5321 §4.1.1.1", "RFC 5321 §4.1.4"),
     verbs=("MAIL",),
+    when=BEFORE_HELLO,
 )
 def mail_before_hello(exchange: Exchange, state: State) -> Iterator[Said]:
     """MAIL before EHLO or HELO.
@@ -159,6 +169,7 @@ def helo_without_trying_ehlo(exchange: Exchange, state: State) -> Iterator[Said]
     since="0.1",
     refs=("RFC 5321 §4.1.4",),
     verbs=("MAIL",),
+    when=IN_TRANSACTION,
 )
 def nested_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     """MAIL while a mail transaction is open.
@@ -211,6 +222,7 @@ def nested_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §3.3", "RFC 5321 §4.1.4"),
     verbs=("RCPT",),
+    when=NO_TRANSACTION,
 )
 def recipient_without_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     """RCPT without a mail transaction: no MAIL yet, or it was refused, or RSET or EHLO ended it.
@@ -255,6 +267,7 @@ def recipient_without_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §3.3",),
     verbs=("DATA",),
+    when=NO_RECIPIENT,
 )
 def data_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
     """DATA although the client knew that no recipient was accepted.

@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, Command, Exchange
-from smtpdebug.rules.registry import PIPELINED, Said, rule
+from smtpdebug.rules.registry import NO_RECIPIENT, PIPELINED, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import shown_verb
 
@@ -201,6 +201,7 @@ def message_sent_before_354(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 2920 §3.1",),
     verbs=(END_OF_DATA,),
+    when=NO_RECIPIENT,
 )
 def message_sent_to_nobody(exchange: Exchange, state: State) -> Iterator[Said]:
     """A whole message sent though every recipient of it was refused.

@@ -63,7 +63,7 @@ STARTED_TLS: Final = 1 << 28
 REFUSED_DATA: Final = 1 << 29
 """DATA of this transaction was refused."""
 NO_STATUS_CODE: Final = 1 << 30
-"""The reply has no enhanced status code."""
+"""The reply has no enhanced status code although EHLO offered them."""
 BARE: Final = 1 << 31
 """The reply's last line has no text."""
 STATUS_DIFFERS: Final = 1 << 32
@@ -72,11 +72,37 @@ ODD_PATH: Final = 1 << 33
 """MAIL or RCPT whose path is not plainly ``<local@domain>``."""
 WITH_PARAMETERS: Final = 1 << 34
 """MAIL or RCPT with something after the path."""
+NO_TRANSACTION: Final = 1 << 35
+IN_TRANSACTION: Final = 1 << 36
+"""MAIL was accepted and the transaction has not ended."""
+NO_RECIPIENT: Final = 1 << 37
+"""No RCPT of this transaction was accepted."""
+BEFORE_HELLO: Final = 1 << 38
+"""No EHLO, HELO or LHLO was sent yet, since the connection or TLS began."""
+WITH_ARGUMENT: Final = 1 << 39
+"""The command has an argument."""
+ODD_NAME: Final = 1 << 42
+"""EHLO or HELO whose name is not plainly a fully qualified domain."""
+SLOW: Final = 1 << 43
+"""The reply took a second or more, or the client left the server waiting as long."""
+LIMITED: Final = 1 << 44
+"""EHLO offered LIMITS."""
 # Situations of a conversation.
 WITH_TLS: Final = 1 << 40
 """There was TLS, opened or not."""
 ENDED_BY_SERVER: Final = 1 << 41
 """The server closed first, as far as TCP shows, or TLS may say otherwise."""
+UNFINISHED: Final = 1 << 42
+"""It does not end in a QUIT that was answered."""
+ODD_TRANSPORT: Final = 1 << 43
+"""TCP repeated a SYN, refused, reset or stalled something, bytes are missing or differ, one side is silent, the
+beginning is missing, or the port is for TLS."""
+UNFINISHED: Final = 1 << 45
+"""The last exchange is not a QUIT that was answered."""
+ODD_TRANSPORT: Final = 1 << 46
+"""TCP repeated, refused, reset or stalled something, bytes are missing, one side is silent, or the beginning is."""
+WITH_PROXY: Final = 1 << 47
+"""A PROXY header came first."""
 
 STATUSES: Final = ("stable", "preview", "removed")
 

@@ -278,6 +278,7 @@ def required_command_not_implemented(exchange: Exchange, state: State) -> Iterat
     refs=("RFC 5321 §4.1.1.5",),
     verbs=("RSET",),
     replies=(2, 4, 5),
+    when=OFF_TABLE,
 )
 def rset_not_answered_250(exchange: Exchange, state: State) -> Iterator[Said]:
     """RSET without an argument that is not answered 250.
@@ -324,6 +325,7 @@ def rset_not_answered_250(exchange: Exchange, state: State) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.1.10",),
     verbs=("QUIT",),
     replies=(2, 4, 5),
+    when=OFF_TABLE,
 )
 def quit_not_answered_221(exchange: Exchange, state: State) -> Iterator[Said]:
     """QUIT that is not answered 221.

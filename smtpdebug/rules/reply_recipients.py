@@ -8,7 +8,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import NO_TRANSACTION, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 
@@ -25,6 +25,7 @@ _UNKNOWN_USER: Final = re.compile(r"unknown|no such|does not exist|not found|no 
     refs=("RFC 5321 §3.3", "RFC 5321 §4.1.4"),
     verbs=("RCPT",),
     replies=(2, 3),
+    when=NO_TRANSACTION,
 )
 def recipient_accepted_without_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     """RCPT accepted although no MAIL began a transaction, or EHLO or RSET had ended it.
@@ -74,6 +75,7 @@ def recipient_accepted_without_mail(exchange: Exchange, state: State) -> Iterato
     refs=("RFC 5321 §3.3",),
     verbs=("RCPT",),
     replies=(4, 5),
+    when=NO_TRANSACTION,
 )
 def wrong_code_for_recipient_without_mail(exchange: Exchange, state: State) -> Iterator[Said]:
     """RCPT outside a transaction refused with another code than 503.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, Exchange
-from smtpdebug.rules.registry import CLOSING, Said, rule
+from smtpdebug.rules.registry import BEFORE_HELLO, CLOSING, IN_TRANSACTION, NO_RECIPIENT, WITH_ARGUMENT, Said, rule
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import shown_verb
 
@@ -71,6 +71,7 @@ def conversation_goes_on_after_421(exchange: Exchange, state: State) -> Iterator
     refs=("RFC 5321 §3.3", "RFC 2920 §3.2"),
     verbs=("DATA",),
     replies=(3,),
+    when=NO_RECIPIENT,
 )
 def data_accepted_without_recipient(exchange: Exchange, state: State) -> Iterator[Said]:
     """354 to DATA although no recipient was accepted.
@@ -124,6 +125,7 @@ def data_accepted_without_recipient(exchange: Exchange, state: State) -> Iterato
     refs=("RFC 5321 §4.1.4",),
     verbs=("MAIL",),
     replies=(2,),
+    when=IN_TRANSACTION,
 )
 def nested_mail_accepted(exchange: Exchange, state: State) -> Iterator[Said]:
     """A second MAIL accepted while a transaction with recipients is open.
@@ -172,6 +174,7 @@ def nested_mail_accepted(exchange: Exchange, state: State) -> Iterator[Said]:
     refs=("RFC 5321 §4.1.4",),
     verbs=("NOOP", "HELP", "VRFY", "EXPN", "RSET"),
     replies=(5,),
+    when=BEFORE_HELLO,
 )
 def hello_demanded_for_harmless_command(exchange: Exchange, state: State) -> Iterator[Said]:
     """503 to NOOP, HELP, VRFY, EXPN or RSET because no EHLO has come yet.
@@ -254,6 +257,7 @@ def expn_served_but_not_offered(exchange: Exchange, state: State) -> Iterator[Sa
     refs=("RFC 5321 §4.1.1", "RFC 5321 §4.3.2"),
     verbs=("RSET", "DATA", "QUIT", "STARTTLS"),
     replies=(2, 3),
+    when=WITH_ARGUMENT,
 )
 def argument_ignored(exchange: Exchange) -> Iterator[Said]:
     """A command that takes no argument was given one and the server accepted it.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, Exchange, Reply
-from smtpdebug.rules.registry import ENDED_BY_SERVER, MULTILINE, REFUSED_GREETING, Said, rule
+from smtpdebug.rules.registry import MULTILINE, REFUSED_GREETING, UNFINISHED, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
 from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
@@ -102,7 +102,7 @@ def greeting_without_domain(exchange: Exchange) -> Iterator[Said]:
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 5321 §3.1",),
-    when=ENDED_BY_SERVER,
+    when=UNFINISHED,
 )
 def greeting_554_closed_at_once(conversation: Conversation, state: State) -> Iterator[Said]:
     """A server that greets with 554 and closes without waiting for the client's QUIT.

@@ -25,7 +25,18 @@ from smtpdebug.model.smtp import (
     Reply,
 )
 from smtpdebug.model.streams import Gap, Location
-from smtpdebug.rules.registry import CHUNKED, CLOSING, REFUSED_DATA, REFUSED_GREETING, STARTED_TLS
+from smtpdebug.rules.registry import (
+    BEFORE_HELLO,
+    CHUNKED,
+    CLOSING,
+    IN_TRANSACTION,
+    LIMITED,
+    NO_RECIPIENT,
+    NO_TRANSACTION,
+    REFUSED_DATA,
+    REFUSED_GREETING,
+    STARTED_TLS,
+)
 
 HELLOS: Final = frozenset({"EHLO", "HELO", "LHLO"})
 
@@ -122,7 +133,12 @@ class State(msgspec.Struct, gc=False, eq=False):
             found |= STARTED_TLS
         if self.data_refused:
             found |= REFUSED_DATA
-        return found
+        if not self.helo_tried:
+            found |= BEFORE_HELLO
+        if "LIMITS" in self.extensions:
+            found |= LIMITED
+        found |= NO_TRANSACTION if self.mail is None else IN_TRANSACTION
+        return found if self.rcpt_accepted else found | NO_RECIPIENT
 
     def enter(self, exchange: Exchange) -> None:
         """Take in what is known just before the exchange: losses, and TLS having begun."""

@@ -86,6 +86,14 @@ def path(argument: str, keyword: str) -> Path:
     return Path(inside, spaced=spaced, route=route, parameters=parameters, bad_parameters=bad)
 
 
+_FULL_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.[A-Za-z][A-Za-z-]*[A-Za-z]\Z")
+
+
+def is_plain_name(argument: str) -> bool:
+    """Whether the argument of EHLO is a domain of several labels that needs no closer look."""
+    return _FULL_NAME.match(argument) is not None and not argument.startswith("localhost.")
+
+
 def is_plain(argument: str) -> bool:
     """Whether the argument of MAIL or RCPT begins with a path that needs no closer look."""
     return _COMMON_PATH.match(argument) is not None

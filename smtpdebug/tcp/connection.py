@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from typing import Final
+
+import msgspec
 
 from smtpdebug.model.packets import ACK, FIN, RST, SYN
 from smtpdebug.model.streams import (
@@ -17,7 +18,6 @@ from smtpdebug.model.streams import (
     Side,
     Stream,
     TcpEvent,
-    TcpStreamEvent,
 )
 from smtpdebug.tcp.flows import Key
 from smtpdebug.tcp.half import Half, Held
@@ -33,45 +33,28 @@ LINGER_NS: Final = 5_000_000_000
 _NAMES: Final = ("client", "server")
 
 
-class Connection:
+class Connection(msgspec.Struct, eq=False, gc=False):
     """State of one four-tuple."""
 
-    __slots__ = (
-        "closed",
-        "closing_ns",
-        "count",
-        "dropped_events",
-        "early_ack",
-        "high",
-        "ignored",
-        "key",
-        "limits",
-        "lingers",
-        "low",
-        "plain",
-        "queue",
-        "recent_bytes",
-        "stream",
-    )
-
-    def __init__(
-        self, key: Key, stream: Stream, *, client_low: bool, out: deque[TcpStreamEvent], limits: Limits
-    ) -> None:
-        self.key, self.stream, self.limits = key, stream, limits
-        self.low = Half(stream, CLIENT if client_low else SERVER, out)
-        self.high = Half(stream, SERVER if client_low else CLIENT, out)
-        self.plain = False
-        """Nothing is special: the short way may be taken."""
-        self.count = 0
-        """Packets that took the long way: all of them while something is missing."""
-        self.closing_ns: int | None = None
-        self.closed = self.ignored = self.lingers = False
-        self.early_ack: tuple[int, int] | None = None
-        """Number and time of a client's ACK captured before the SYN-ACK."""
-        self.dropped_events = 0
-        self.queue: list[tuple[int, Chunk | Gap]] | None = None
-        """See ``Half.queue``, which is the same list."""
-        self.recent_bytes = 0
+    key: Key
+    stream: Stream
+    limits: Limits
+    low: Half
+    high: Half
+    plain: bool = False
+    """Nothing is special: the short way may be taken."""
+    count: int = 0
+    """Packets that took the long way: all of them while something is missing."""
+    closing_ns: int | None = None
+    closed: bool = False
+    ignored: bool = False
+    lingers: bool = False
+    early_ack: tuple[int, int] | None = None
+    """Number and time of a client's ACK captured before the SYN-ACK."""
+    dropped_events: int = 0
+    queue: list[tuple[int, Chunk | Gap]] | None = None
+    """See ``Half.queue``, which is the same list."""
+    recent_bytes: int = 0
 
     def half(self, side: Side) -> Half:
         """The direction that ``side`` sends."""

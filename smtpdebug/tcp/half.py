@@ -51,75 +51,48 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     at: Location
 
 
-class Half:
+class Half(msgspec.Struct, eq=False, gc=False):
     """One direction: who sends is ``side``, and events go to ``out``."""
 
-    __slots__ = (
-        "acked",
-        "base",
-        "evidence",
-        "fin",
-        "fin_acked",
-        "first_data_ns",
-        "first_held_count",
-        "heard_ns",
-        "held",
-        "held_bytes",
-        "isn",
-        "largest",
-        "missing",
-        "next",
-        "next_seq",
-        "now",
-        "order",
-        "out",
-        "packets",
-        "queue",
-        "quiet",
-        "recent",
-        "ripe",
-        "side",
-        "started",
-        "stream",
-        "touched",
-        "unique",
-        "zero_window",
-    )
-
-    def __init__(self, stream: Stream, side: Side, out: deque[TcpStreamEvent]) -> None:
-        self.stream, self.side, self.out = stream, side, out
-        self.isn = -1
-        self.base = -1
-        """Sequence number of offset 0, or -1."""
-        self.started = False
-        """Where the stream begins is settled: by the SYN, the peer's ACK, or after a few packets."""
-        self.touched = False
-        """Something of this direction was given out."""
-        self.next = 0
-        self.next_seq = 0
-        self.held: list[Held] = []
-        self.held_bytes = 0
-        self.first_held_count = 0
-        self.recent: list[bytes] = []
-        self.acked = -1
-        """Highest offset that the peer acknowledged."""
-        self.evidence: list[Evidence] = []
-        self.ripe: Evidence | None = None
-        """The latest whose grace is over."""
-        self.queue: list[tuple[int, Chunk | Gap]] | None = None
-        """Where events go, with the number of their packet, while it is open whether acknowledged data still comes:
-        what the other side says meanwhile must not overtake it."""
-        self.order = self.now = 0
-        """Of the latest event; of the latest packet."""
-        self.fin = -1
-        self.fin_acked = False
-        self.zero_window = False
-        self.quiet = False
-        """Nobody wants the bytes: count only."""
-        self.packets = self.unique = self.missing = self.largest = 0
-        self.first_data_ns: int | None = None
-        self.heard_ns = 0
-        """Last packet from this side that took the slow path."""
+    stream: Stream
+    side: Side
+    out: deque[TcpStreamEvent]
+    isn: int = -1
+    base: int = -1
+    """Sequence number of offset 0, or -1."""
+    started: bool = False
+    """Where the stream begins is settled: by the SYN, the peer's ACK, or after a few packets."""
+    touched: bool = False
+    """Something of this direction was given out."""
+    next: int = 0
+    next_seq: int = 0
+    held: list[Held] = []
+    held_bytes: int = 0
+    first_held_count: int = 0
+    recent: list[bytes] = []
+    acked: int = -1
+    """Highest offset that the peer acknowledged."""
+    evidence: list[Evidence] = []
+    ripe: Evidence | None = None
+    """The latest whose grace is over."""
+    queue: list[tuple[int, Chunk | Gap]] | None = None
+    """Where events go, with the number of their packet, while it is open whether acknowledged data still comes:
+    what the other side says meanwhile must not overtake it."""
+    order: int = 0
+    now: int = 0
+    """Of the latest event; of the latest packet."""
+    fin: int = -1
+    fin_acked: bool = False
+    zero_window: bool = False
+    quiet: bool = False
+    """Nobody wants the bytes: count only."""
+    packets: int = 0
+    unique: int = 0
+    missing: int = 0
+    largest: int = 0
+    first_data_ns: int | None = None
+    heard_ns: int = 0
+    """Last packet from this side that took the slow path."""
 
     # ---- where it begins
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 from smtpdebug.model.packets import Unreachable
-from smtpdebug.tcp.flows import Key, key_of
+from smtpdebug.tcp.flows import Key, key_of, shard_of
 
 _LOW64 = (1 << 64) - 1
 
@@ -14,12 +14,15 @@ _LOW64 = (1 << 64) - 1
 class Errors:
     """What ICMP said, each error to be taken once."""
 
-    def __init__(self, errors: Sequence[Unreachable]) -> None:
+    def __init__(self, errors: Sequence[Unreachable], shard: tuple[int, int] | None = None) -> None:
         self._by_key: dict[Key, list[Unreachable]] = {}
         for error in errors:
             key = quoted_key(error)
-            if key is not None:
+            if key is not None and (shard is None or shard_of(key[0], shard[1]) == shard[0]):
                 self._by_key.setdefault(key[0], []).append(error)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key

@@ -7,24 +7,31 @@ connection by connection, so events of different streams interleave in any order
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from smtpdebug.model.packets import ACK, RST, SYN, PacketBatch, Unreachable
 from smtpdebug.model.streams import (
+    CLIENT,
     MAIL_PORTS,
+    SERVER,
     Chunk,
     Gap,
     Limits,
     Location,
+    Side,
     Stream,
     StreamOpened,
     TcpStreamEvent,
 )
+from smtpdebug.tcp.calm import take_end, take_run, take_shake
 from smtpdebug.tcp.connection import LINGER_NS, Connection, other
 from smtpdebug.tcp.flows import Key, Row, endpoint, group
+from smtpdebug.tcp.half import Half
 from smtpdebug.tcp.handshake import same_attempt
 from smtpdebug.tcp.icmp import Errors
+from smtpdebug.tcp.look import FEW, Parts
+from smtpdebug.tcp.parts import End, Part, Run, Shake
 from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import HALF_SPACE, MASK
 from smtpdebug.tcp.table import Table
@@ -38,10 +45,20 @@ class Reassembler:
     Args:
         limits: the budgets ``streams``, ``stream_bytes``, ``total_bytes``, ``reorder_segments``, ``stream_events``.
         ports: server ports, to tell client from server where no SYN was seen.
+        shard: ``(k, n)`` follows only every n-th connection, those of shard ``k``: all of ``0 .. n - 1`` together
+            follow each connection once, whatever the batches. Budgets are those of one shard.
     """
 
-    def __init__(self, limits: Limits = Limits(), ports: frozenset[int] = MAIL_PORTS) -> None:  # noqa: B008
-        self._limits, self._ports = limits, ports
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008
+        ports: frozenset[int] = MAIL_PORTS,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
+        if shard is not None and not 0 <= shard[0] < shard[1]:
+            raise ValueError(f"no such shard: {shard[0]} of {shard[1]}")
+        self._limits, self._ports, self._shard = limits, ports, shard
+        self._few = FEW
         self._out: deque[TcpStreamEvent] = deque()
         self._table = Table(limits, self._out)
         self._serial = 0
@@ -62,15 +79,17 @@ class Reassembler:
 
     def feed(self, batch: PacketBatch) -> Iterator[TcpStreamEvent]:
         """Take a batch; give what it settles. To be consumed before the next call."""
-        out, errors = self._out, Errors(batch.unreachable)
+        out, errors = self._out, Errors(batch.unreachable, self._shard)
         if len(batch):
-            grouped = group(batch)
-            for key, count in zip(grouped.keys, grouped.counts, strict=True):
-                rows = islice(grouped.rows, count)
+            grouped = group(batch, self._shard)
+            parts = Parts(grouped, errors, self._few)
+            each = iter(parts)
+            for key, count in zip(grouped.keys, parts.counts, strict=True):
                 if key in errors:
-                    self._walk_with_errors(key, list(rows), batch.buf, errors.take(key))
+                    rows = [row for part in islice(each, count) for row in parts.rows(part)]
+                    self._walk_with_errors(key, rows, parts, errors.take(key))
                 else:
-                    self._walk(key, rows, batch.buf)
+                    self._walk(key, islice(each, count), parts)
                 while out:
                     yield out.popleft()
         for key, unreachable in errors.rest():
@@ -129,21 +148,49 @@ class Reassembler:
 
     # ---- one connection's rows
 
-    def _walk_with_errors(self, key: Key, rows: list[Row], buf: bytes, errors: list[Unreachable]) -> None:
+    def _walk_with_errors(self, key: Key, rows: list[Row], parts: Parts, errors: list[Unreachable]) -> None:
         """As :meth:`_walk`, with ICMP errors at their place in time."""
         done = 0
         for error in errors:
             here = done
             while here < len(rows) and rows[here][10] <= error.ts_ns:
                 here += 1
-            self._walk(key, iter(rows[done:here]), buf)
+            self._walk(key, [rows[done:here]], parts)
             self._table.unreachable(key, error)
             done = here
-        self._walk(key, iter(rows[done:]), buf)
+        self._walk(key, [rows[done:]], parts)
 
-    def _walk(self, key: Key, rows: Iterator[Row], buf: bytes) -> None:
-        """Packets of one four-tuple, in order. The short way is for segments in order with nothing special."""
+    def _walk(self, key: Key, mine: Iterable[Part], parts: Parts) -> None:
+        """Packets of one four-tuple, in order: each part the short way if it can be, else row by row."""
         connection = self._table.touch(key)
+        batch, payloads = parts.grouped.batch, parts.payloads
+        for part in mine:
+            if not isinstance(part, list) and payloads is not None:
+                capture = batch.captures[part.capture]
+                if isinstance(part, Run):
+                    taken = connection is not None and take_run(connection, part, payloads, batch.buf, capture)
+                elif isinstance(part, End):
+                    taken = connection is not None and take_end(connection, part, capture)
+                elif taken := connection is None:
+                    connection = self._shaken(key, part, capture)
+                if taken and connection is not None:
+                    connection.seen_in(capture)
+                    connection.stream.last = Location(capture, part.last_frame, part.last_ns)
+                    continue
+            connection = self._step(key, connection, parts.rows(part), batch.buf)
+        if connection is not None:
+            connection.sync()
+            self._table.settle(connection)
+
+    def _shaken(self, key: Key, shake: Shake, capture: str) -> Connection:
+        """A new connection, with its handshake."""
+        at = Location(capture, shake.first_frame, shake.syn_ns)
+        connection = self._open(key, at, low=shake.low, flags=SYN)
+        take_shake(connection, shake)
+        return connection
+
+    def _step(self, key: Key, connection: Connection | None, rows: Iterable[Row], buf: bytes) -> Connection | None:
+        """Row by row. Segments in order with nothing special need no :meth:`_slow`, here too."""
         out = self._out
         last: Row | None = None
         seen_in = ""
@@ -184,7 +231,7 @@ class Reassembler:
             last = row if connection is not None else None
         if connection is not None:
             _leave(connection, last)
-            self._table.settle(connection)
+        return connection
 
     def _slow(
         self, key: Key, connection: Connection | None, row: Row, last: Row | None, buf: bytes
@@ -202,7 +249,7 @@ class Reassembler:
             if self._is_stray(key, segment):
                 self.strays += 1
                 return None
-            connection = self._open(key, segment, at)
+            connection = self._open(key, at, low=segment.low, flags=segment.flags)
         connection.seen_in(segment.capture)
         connection.packet(segment, at, buf)
         if connection.low.held or connection.high.held:
@@ -224,16 +271,23 @@ class Reassembler:
         end = (segment.seq + segment.length) & MASK
         return self._table.is_past(key, segment.low, end)
 
-    def _open(self, key: Key, segment: Segment, at: Location) -> Connection:
-        """A new stream: who is the client, in the order SYN, port, first sender."""
+    def _open(self, key: Key, at: Location, *, low: bool, flags: int) -> Connection:
+        """A new stream: who is the client, in the order SYN, port, first sender.
+
+        Args:
+            key: its four-tuple.
+            at: its first packet.
+            low: whether the lower endpoint sent that.
+            flags: of that packet.
+        """
         low_end, high_end = endpoint(key[0], *key[1:4]), endpoint(key[0], *key[4:7])
         low_mail, high_mail = low_end.port in self._ports, high_end.port in self._ports
-        if segment.flags & SYN:
-            decided_by, client_low = "syn", segment.low == (not segment.flags & ACK)
+        if flags & SYN:
+            decided_by, client_low = "syn", low == (not flags & ACK)
         elif low_mail != high_mail:
             decided_by, client_low = "port", high_mail
         else:
-            decided_by, client_low = "order", segment.low
+            decided_by, client_low = "order", low
         client, server = (low_end, high_end) if client_low else (high_end, low_end)
         self._serial += 1
         stream = Stream(
@@ -243,18 +297,20 @@ class Reassembler:
             opened=at,
             last=at,
             decided_by=decided_by,
-            captures=[segment.capture],
-            events=[],
+            captures=[at.capture],
             reused=self._table.was_used(key),
         )
-        connection = Connection(key, stream, client_low=client_low, out=self._out, limits=self._limits)
+        sides: tuple[Side, Side] = (CLIENT, SERVER) if client_low else (SERVER, CLIENT)
+        connection = Connection(
+            key, stream, self._limits, Half(stream, sides[0], self._out), Half(stream, sides[1], self._out)
+        )
         self._out.append(StreamOpened(stream))
         self._table.add(connection)
         return connection
 
 
 def _leave(connection: Connection, last: Row | None) -> None:
-    """Bring the stream up to date; ``last`` is the latest packet of it in this walk."""
+    """Bring the stream up to date; ``last`` is the latest packet of it in this part."""
     if last is not None:
         connection.stream.last = Location(last[11], last[9], last[10])
     connection.sync()

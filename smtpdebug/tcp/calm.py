@@ -1,0 +1,117 @@
+"""The short way: a whole handshake, run or end is taken at once.
+
+Each function leaves the connection exactly as its packets would one by one on the long way
+(:meth:`Connection.packet`), or says that it cannot and touches nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import compress, repeat
+
+from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Location
+from smtpdebug.tcp.connection import Connection
+from smtpdebug.tcp.half import Half
+from smtpdebug.tcp.parts import End, Payloads, Run, Shake
+from smtpdebug.tcp.sequence import MASK
+
+
+def take_shake(connection: Connection, shake: Shake) -> None:
+    """The handshake of a connection that was made for it."""
+    client, server = connection.half(CLIENT), connection.half(SERVER)
+    stream = connection.stream
+    stream.complete = True
+    stream.syn_ns = stream.last_syn_ns = shake.syn_ns
+    stream.syn_ack_ns, stream.established_ns = shake.syn_ack_ns, shake.established_ns
+    for half, isn in ((client, shake.client_isn), (server, shake.server_isn)):
+        half.isn = isn
+        half.base = half.next_seq = (isn + 1) & MASK
+        half.started = True
+        half.acked = 0
+        half.now = 3
+    client.packets, server.packets = 2, 1
+    client.heard_ns = max(0, shake.syn_ns, shake.established_ns)
+    server.heard_ns = max(0, shake.syn_ack_ns)
+    connection.count = 3
+    connection.plain = True
+
+
+def take_run(connection: Connection, run: Run, payloads: Payloads, buf: bytes, capture: str) -> bool:
+    """Segments in order; whether they could be taken."""
+    low, high = connection.low, connection.high
+    if not connection.plain or low.next_seq != run.low_seq or high.next_seq != run.high_seq:
+        return False
+    if run.first != run.beyond and not low.quiet:
+        _give(connection, run, payloads, buf, capture)
+    low_base, high_base = low.next, high.next
+    low.packets += run.low_packets
+    high.packets += run.high_packets
+    if run.low_bytes:
+        _grow(low, run.low_bytes, run.low_largest, run, payloads.low, payloads)
+    if run.high_bytes:
+        _grow(high, run.high_bytes, run.high_largest, run, payloads.high, payloads)
+    low.acked = max(low.acked, low_base + run.high_acked)
+    high.acked = max(high.acked, high_base + run.low_acked)
+    return True
+
+
+def _grow(half: Half, octets: int, largest: int, run: Run, mine: list[int], payloads: Payloads) -> None:
+    half.next += octets
+    half.next_seq = (half.next_seq + octets) & MASK
+    half.unique += octets
+    half.touched = True
+    if largest > half.largest:
+        if not half.largest:
+            half.first_data_ns = payloads.ts_ns[mine.index(1, run.first, run.beyond)]
+        half.largest = largest
+
+
+def _give(connection: Connection, run: Run, payloads: Payloads, buf: bytes, capture: str) -> None:
+    """The chunks: made column by column, so that Python takes no step for a single one."""
+    low, high = connection.low, connection.high
+    rows = slice(run.first, run.beyond)
+    from_low, from_high = payloads.low[rows], payloads.high[rows]
+    if low.next or high.next:
+        # The stream began before this run.
+        low_base, high_base, offset, acked = low.next, high.next, payloads.offset[rows], payloads.acked[rows]
+        offsets = [at + (low_base if mine else high_base) for at, mine in zip(offset.tolist(), from_low, strict=True)]
+        ackeds = [
+            max(0, at + (high_base if mine else low_base)) for at, mine in zip(acked.tolist(), from_low, strict=True)
+        ]
+    else:
+        offsets, ackeds = payloads.offsets[rows], payloads.ackeds[rows]
+    data = list(map(buf.__getitem__, map(slice, payloads.begin[rows], payloads.end[rows])))
+    at = list(map(Location, repeat(capture), payloads.frame[rows], payloads.ts_ns[rows]))
+    sides = from_high if low.side == CLIENT else from_low
+    low.out.extend(map(Chunk, repeat(connection.stream), sides, offsets, data, at, at, ackeds))
+    for half, mine in ((low, from_low), (high, from_high)):
+        half.recent += compress(data, mine)
+        if len(half.recent) >= 256:
+            half.trim()
+
+
+def take_end(connection: Connection, end: End, capture: str) -> bool:
+    """Both FINs and their ACKs; whether they could be taken."""
+    first, second = (connection.low, connection.high) if end.low else (connection.high, connection.low)
+    if not connection.plain or first.next_seq != end.first_seq or second.next_seq != end.second_seq:
+        return False
+    if first.ripe is not None or second.ripe is not None:
+        return False
+    stream = connection.stream
+    rows = end.end - end.begin
+    connection.count += rows
+    first.now = second.now = connection.count
+    first.packets += 2
+    second.packets += rows - 2
+    first.heard_ns = max(first.heard_ns, end.first_ns, end.last_ns)
+    second.heard_ns = max(second.heard_ns, end.answer_ns, end.second_ns)
+    stream.closed_by = stream.closed_by or ("server-fin" if first.side else "client-fin")
+    fins = ((first, end.first_frame, end.first_ns), (second, end.second_frame, end.second_ns))
+    for half, frame, ts_ns in fins:
+        half.fin = half.acked = half.next
+        half.fin_acked = True
+        if stream.fin_ns[half.side] is None:
+            stream.fin_ns[half.side] = ts_ns
+            connection.note("fin", half.side, Location(capture, frame, ts_ns), half.next)
+    connection.closing_ns = max(first.heard_ns, second.heard_ns)
+    connection.plain = False
+    return True

@@ -9,7 +9,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import UNASKED, WITH_TLS, Said, rule
+from smtpdebug.rules.registry import SLOW, UNASKED, WITH_TLS, Said, rule
 from smtpdebug.rules.state import State
 
 SECOND: Final = 1_000_000_000
@@ -245,7 +245,7 @@ def server_impatient(exchange: Exchange, state: State) -> Iterator[Said]:
         yield reply.at, f"{reply.code} after {_waits(quiet)} of silence; a server should wait 5 min"
 
 
-@rule(id="SL105", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.5.3.2",))
+@rule(id="SL105", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.5.3.2",), when=SLOW)
 def reply_slow(exchange: Exchange) -> Iterator[Said]:
     """A reply takes more than ten seconds.
 
@@ -288,7 +288,7 @@ def reply_slow(exchange: Exchange) -> Iterator[Said]:
     yield exchange.reply.at, f"the reply to {verb} took {_waits(wait)}"
 
 
-@rule(id="SL106", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.5.3.2",))
+@rule(id="SL106", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.5.3.2",), when=SLOW)
 def reply_beyond_client_patience(exchange: Exchange) -> Iterator[Said]:
     """A reply takes longer than a client has to wait.
 
@@ -391,7 +391,7 @@ def final_reply_slow(exchange: Exchange) -> Iterator[Said]:
         yield exchange.reply.at, f"the reply to the end of mail data took {_waits(wait)}"
 
 
-@rule(id="SL108", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.5.3.2.7",))
+@rule(id="SL108", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.5.3.2.7",), when=SLOW)
 def client_stalled(exchange: Exchange, state: State) -> Iterator[Said]:
     """The client leaves the server waiting for more than a minute.
 

@@ -8,7 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import Indeterminate, Said, rule
+from smtpdebug.rules.registry import ODD_TRANSPORT, Indeterminate, Said, rule
 from smtpdebug.rules.state import State
 
 SIDES: Final = ("client", "server")
@@ -17,7 +17,12 @@ SOONEST_NS: Final = 200_000_000
 
 
 @rule(
-    id="ST401", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 9293 §3.8.3", "RFC 5321 §4.5.4.1")
+    id="ST401",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 9293 §3.8.3", "RFC 5321 §4.5.4.1"),
+    when=ODD_TRANSPORT,
 )
 def connection_unanswered(conversation: Conversation) -> Iterator[Said]:
     """The server did not answer the client's SYN at all.
@@ -61,7 +66,14 @@ def connection_unanswered(conversation: Conversation) -> Iterator[Said]:
         yield stream.opened, f"{tries} SYN in {over / 1e9:.1f} s without an answer"
 
 
-@rule(id="ST402", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 9293 §3.10.7.1",))
+@rule(
+    id="ST402",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 9293 §3.10.7.1",),
+    when=ODD_TRANSPORT,
+)
 def connection_refused(conversation: Conversation) -> Iterator[Said]:
     """The client's SYN was answered with a reset.
 
@@ -94,7 +106,14 @@ def connection_refused(conversation: Conversation) -> Iterator[Said]:
         yield conversation.stream.last, "the SYN was answered with RST"
 
 
-@rule(id="ST403", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 792", "RFC 4443 §3.1"))
+@rule(
+    id="ST403",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 792", "RFC 4443 §3.1"),
+    when=ODD_TRANSPORT,
+)
 def connection_rejected_by_icmp(conversation: Conversation) -> Iterator[Said]:
     """The client's SYN was answered with an ICMP error.
 
@@ -133,7 +152,14 @@ def connection_rejected_by_icmp(conversation: Conversation) -> Iterator[Said]:
         yield event.at, f"the SYN was answered with an ICMP error: {event.note}"
 
 
-@rule(id="ST404", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 6298 §2", "RFC 9293 §3.8.3"))
+@rule(
+    id="ST404",
+    on=Conversation,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 6298 §2", "RFC 9293 §3.8.3"),
+    when=ODD_TRANSPORT,
+)
 def syn_repeated(conversation: Conversation) -> Iterator[Said]:
     """The client had to send its SYN more than once before the server answered.
 
@@ -174,7 +200,14 @@ def syn_repeated(conversation: Conversation) -> Iterator[Said]:
         yield stream.opened, f"{stream.syn_retransmissions + 1} SYN until the answer, {took / 1e9:.1f} s"
 
 
-@rule(id="ST405", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.1.1.10", "RFC 5321 §3.8"))
+@rule(
+    id="ST405",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1.10", "RFC 5321 §3.8"),
+    when=ODD_TRANSPORT,
+)
 def reset_in_conversation(conversation: Conversation, state: State) -> Iterator[Said]:
     """The connection was reset while a reply or the rest of a message was due.
 
@@ -223,7 +256,15 @@ def reset_in_conversation(conversation: Conversation, state: State) -> Iterator[
         yield stream.last, f"reset by the {who}; {what}"
 
 
-@rule(id="ST406", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 9293 §3.10.7.4",), security=True)
+@rule(
+    id="ST406",
+    on=Conversation,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 9293 §3.10.7.4",),
+    security=True,
+    when=ODD_TRANSPORT,
+)
 def conflicting_bytes(conversation: Conversation) -> Iterator[Said]:
     """The same bytes of a stream came twice with different content.
 
@@ -256,7 +297,7 @@ def conflicting_bytes(conversation: Conversation) -> Iterator[Said]:
             yield at, f"{stream.conflicts[side]} bytes of the {SIDES[side]} came again with other content"
 
 
-@rule(id="ST407", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.8.6",))
+@rule(id="ST407", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.8.6",), when=ODD_TRANSPORT)
 def window_closed(conversation: Conversation) -> Iterator[Said]:
     """One side told the other to stop sending (TCP window of zero).
 
@@ -288,7 +329,7 @@ def window_closed(conversation: Conversation) -> Iterator[Said]:
             yield at, f"the {SIDES[side]} closed its window {stream.zero_windows[side]} times"
 
 
-@rule(id="ST408", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.4",))
+@rule(id="ST408", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.4",), when=ODD_TRANSPORT)
 def capture_incomplete(conversation: Conversation) -> Iterator[Said]:
     """Bytes that were on the wire are not in the capture.
 

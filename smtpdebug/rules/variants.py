@@ -12,7 +12,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import WITH_TLS, Said, rule
+from smtpdebug.rules.registry import WITH_PROXY, WITH_TLS, Said, rule
 from smtpdebug.rules.state import State, extensions_of
 
 PROXY = "PROXY protocol, proxy-protocol.txt of HAProxy"
@@ -22,7 +22,7 @@ CLEAR_PORTS: Final = frozenset({25, 587, 2587})
 """The server greets in clear (RFC 5321, RFC 6409; 2587 as Amazon SES has it)."""
 
 
-@rule(id="ST501", on=Conversation, severity=Severity.ERROR, since="0.1", refs=(f"{PROXY} §2",))
+@rule(id="ST501", on=Conversation, severity=Severity.ERROR, since="0.1", refs=(f"{PROXY} §2",), when=WITH_PROXY)
 def proxy_header_malformed(conversation: Conversation) -> Iterator[Said]:
     r"""The PROXY header before the conversation is not well-formed.
 
@@ -52,7 +52,7 @@ def proxy_header_malformed(conversation: Conversation) -> Iterator[Said]:
         yield conversation.proxy.at, f"the PROXY version {conversation.proxy.version} header is malformed"
 
 
-@rule(id="ST502", on=Conversation, severity=Severity.NOTE, since="0.1", refs=(f"{PROXY} §2",))
+@rule(id="ST502", on=Conversation, severity=Severity.NOTE, since="0.1", refs=(f"{PROXY} §2",), when=WITH_PROXY)
 def proxy_header(conversation: Conversation) -> Iterator[Said]:
     r"""A PROXY header stands before the conversation: the TCP client is a load balancer.
 
@@ -82,7 +82,7 @@ def proxy_header(conversation: Conversation) -> Iterator[Said]:
         yield proxy.at, f"PROXY version {proxy.version}; the client is {proxy.source or 'not told'}"
 
 
-@rule(id="ST503", on=Conversation, severity=Severity.WARNING, since="0.1", refs=(f"{PROXY} §4",))
+@rule(id="ST503", on=Conversation, severity=Severity.WARNING, since="0.1", refs=(f"{PROXY} §4",), when=WITH_PROXY)
 def proxy_header_refused(conversation: Conversation) -> Iterator[Said]:
     r"""The server refuses the conversation right after a PROXY header.
 

@@ -22,7 +22,7 @@ from smtpdebug.model.smtp import (
     Conversation,
     Exchange,
 )
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import UNFINISHED, Said, rule
 from smtpdebug.rules.state import State
 
 SMTP_VERBS: Final = frozenset(
@@ -691,7 +691,14 @@ def control_character_in_reply(exchange: Exchange) -> Iterator[Said]:
         yield reply.at, f"the reply {reply.code} holds a control character"
 
 
-@rule(id="SD115", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §2.3.8", "RFC 5321 §2.4"))
+@rule(
+    id="SD115",
+    on=Conversation,
+    when=UNFINISHED,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 5321 §2.3.8", "RFC 5321 §2.4"),
+)
 def line_cut_off_by_close(conversation: Conversation) -> Iterator[Said]:
     r"""The client closed in the middle of a command line.
 

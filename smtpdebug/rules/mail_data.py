@@ -18,7 +18,7 @@ from smtpdebug.model.smtp import (
     MailData,
 )
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import UNASKED, Said, rule
+from smtpdebug.rules.registry import ODD_TRANSPORT, UNASKED, UNFINISHED, Said, rule
 from smtpdebug.rules.state import State
 
 CARRIERS: Final = frozenset({END_OF_DATA, "BDAT"})
@@ -537,7 +537,12 @@ def mail_data_empty(exchange: Exchange, state: State) -> Iterator[Said]:
 
 
 @rule(
-    id="SD209", on=Conversation, severity=Severity.ERROR, since="0.1", refs=("RFC 5321 §4.1.1.4", "RFC 5321 §4.1.1.10")
+    id="SD209",
+    on=Conversation,
+    when=UNFINISHED,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §4.1.1.4", "RFC 5321 §4.1.1.10"),
 )
 def end_of_mail_data_missing(conversation: Conversation) -> Iterator[Said]:
     """The connection was closed in the middle of the mail data.
@@ -666,6 +671,7 @@ def reply_before_end_of_mail_data(exchange: Exchange, state: State) -> Iterator[
 @rule(
     id="SD211",
     on=Conversation,
+    when=UNFINISHED | ODD_TRANSPORT,
     severity=Severity.NOTE,
     since="0.1",
     refs=("RFC 1047", "RFC 5321 §4.5.3.2.6", "RFC 5321 §6.1"),

@@ -92,11 +92,6 @@ WITH_TLS: Final = 1 << 40
 """There was TLS, opened or not."""
 ENDED_BY_SERVER: Final = 1 << 41
 """The server closed first, as far as TCP shows, or TLS may say otherwise."""
-UNFINISHED: Final = 1 << 42
-"""It does not end in a QUIT that was answered."""
-ODD_TRANSPORT: Final = 1 << 43
-"""TCP repeated a SYN, refused, reset or stalled something, bytes are missing or differ, one side is silent, the
-beginning is missing, or the port is for TLS."""
 UNFINISHED: Final = 1 << 45
 """The last exchange is not a QUIT that was answered."""
 ODD_TRANSPORT: Final = 1 << 46

@@ -9,7 +9,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import SLOW, UNASKED, WITH_TLS, Said, rule
+from smtpdebug.rules.registry import SLOW, UNASKED, UNFINISHED, WITH_TLS, Said, rule
 from smtpdebug.rules.state import State
 
 SECOND: Final = 1_000_000_000
@@ -118,7 +118,7 @@ def greeting_very_slow(exchange: Exchange) -> Iterator[Said]:
         yield exchange.reply.at, f"the greeting took {_waits(wait)}{over}"
 
 
-@rule(id="SL103", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.5.3.2",))
+@rule(id="SL103", on=Conversation, when=UNFINISHED, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.5.3.2",))
 def client_impatient(conversation: Conversation) -> Iterator[Said]:
     """The client gives up waiting for a reply earlier than RFC 5321 asks it to.
 

@@ -8,7 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import ODD_TRANSPORT, Indeterminate, Said, rule
+from smtpdebug.rules.registry import ODD_TRANSPORT, UNFINISHED, Indeterminate, Said, rule
 from smtpdebug.rules.state import State
 
 SIDES: Final = ("client", "server")
@@ -362,7 +362,7 @@ def capture_incomplete(conversation: Conversation) -> Iterator[Said]:
             )
 
 
-@rule(id="ST409", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.5",))
+@rule(id="ST409", on=Conversation, when=ODD_TRANSPORT, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.5",))
 def capture_starts_late(conversation: Conversation) -> Iterator[Said]:
     """The capture begins in the middle of this conversation.
 
@@ -391,7 +391,7 @@ def capture_starts_late(conversation: Conversation) -> Iterator[Said]:
         yield conversation.stream.opened, Indeterminate("the capture begins in the middle of this conversation")
 
 
-@rule(id="ST410", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.5",))
+@rule(id="ST410", on=Conversation, when=UNFINISHED, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.5",))
 def capture_ends_early(conversation: Conversation, state: State) -> Iterator[Said]:
     """The capture ends while a reply or the rest of a message was due.
 

@@ -12,7 +12,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.registry import WITH_PROXY, WITH_TLS, Said, rule
+from smtpdebug.rules.registry import ODD_TRANSPORT, UNFINISHED, WITH_PROXY, WITH_TLS, Said, rule
 from smtpdebug.rules.state import State, extensions_of
 
 PROXY = "PROXY protocol, proxy-protocol.txt of HAProxy"
@@ -499,7 +499,14 @@ def plaintext_on_tls_port(conversation: Conversation) -> Iterator[Said]:
             return
 
 
-@rule(id="ST512", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 8314 §3.3", "RFC 5321 §4.3.1"))
+@rule(
+    id="ST512",
+    on=Conversation,
+    when=ODD_TRANSPORT,
+    severity=Severity.WARNING,
+    since="0.1",
+    refs=("RFC 8314 §3.3", "RFC 5321 §4.3.1"),
+)
 def nobody_speaks(conversation: Conversation) -> Iterator[Said]:
     """The connection was opened and closed, and neither side sent a byte.
 
@@ -599,7 +606,14 @@ def tls_on_starttls_port(conversation: Conversation) -> Iterator[Said]:
         yield facts.client_hello, f"ClientHello in place of SMTP on port {conversation.stream.server.port}"
 
 
-@rule(id="ST514", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.2", "RFC 3207 §4"))
+@rule(
+    id="ST514",
+    on=Conversation,
+    when=UNFINISHED,
+    severity=Severity.NOTE,
+    since="0.1",
+    refs=("RFC 5321 §4.2", "RFC 3207 §4"),
+)
 def capture_not_smtp(conversation: Conversation) -> Iterator[Said]:
     """The stream on a mail port is neither SMTP nor TLS.
 

@@ -1,4 +1,4 @@
-"""Content, part three: the end of mail data forged (RFC 5321 section 4.1.1.4; CVE-2023-51764, -51765, -51766)."""
+"""Content, part five: the end of mail data forged (RFC 5321 section 4.1.1.4; CVE-2023-51764, -51765, -51766)."""
 
 from __future__ import annotations
 

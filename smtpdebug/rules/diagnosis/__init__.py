@@ -9,17 +9,22 @@ from __future__ import annotations
 from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.rules.diagnosis import (  # noqa: F401 - importing registers
+    amazon,
     authentication,
     certificates,
+    cleartext,
     connection,
     content,
+    credentials,
     encryption,
     greeting,
+    limits,
     path,
     pauses,
     policy,
     recipients,
     refusals,
+    stalls,
 )
 from smtpdebug.rules.diagnosis.facts import Facts
 from smtpdebug.rules.diagnosis.memory import Memory

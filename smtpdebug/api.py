@@ -81,6 +81,7 @@ def read(
     limits: Limits | None = None,
     judge: Judge | None = None,
     live: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> Reading:
     """Read captures (files, folders, globs, ``"-"``) as one rotated set.
 
@@ -91,8 +92,9 @@ def read(
         decrypt_with: ``auto``, ``native`` or ``tshark``.
         verify_decryption: run both and note every difference.
         ports: mail ports beside the known ones.
-        judge: ``rules.judge.RuleSet()`` to have findings and diagnoses.
+        judge: ``rules.verdicts.Verdicts()`` to have findings and diagnoses.
         live: give each item as it is said (:meth:`Reading.events`).
+        shard: ``(k, n)``: follow only that n-th of the connections.
 
     Raises:
         KeyFileError: a key file cannot be used.
@@ -108,16 +110,24 @@ def read(
         live=live,
         limits=budgets,
     )
-    engine = Engine(budgets, ports=ports, decryptor=secrets.decryptor, keys=secrets.ring, judge=judge, live=live)
+    engine = Engine(
+        budgets,
+        ports=ports,
+        decryptor=secrets.decryptor,
+        keys=secrets.ring,
+        judge=judge,
+        live=live,
+        shard=shard,
+    )
     return Reading(open_captures([str(path) for path in paths], limits=budgets), engine, secrets)
 
 
 def analyze(*paths: PathName, rules: bool = True, **options: object) -> Report:
     """Read captures whole and judge them against the reference model; options as for :func:`read`."""
     if rules and "judge" not in options:
-        from smtpdebug.rules.judge import RuleSet  # a plain read does not pay for the rules' import
+        from smtpdebug.rules.verdicts import Verdicts  # a plain read does not pay for the rules' import
 
-        options["judge"] = RuleSet()
+        options["judge"] = Verdicts()
     reading = read(*paths, **options)  # type: ignore[arg-type]  # same options, checked there
     conversations = list(reading)
     return Report(

@@ -39,6 +39,8 @@ class ReadOptions(msgspec.Struct, frozen=True):
     selection: select.Selection = select.Selection()
     show_secrets: bool = False
     quiet: bool = False
+    jobs: int | None = None
+    """Processes; ``None``: as many as there are cores, where it pays."""
 
     def password(self) -> bytes | None:
         """For an encrypted key: from the file, else asked for on the terminal; never from the command line."""
@@ -73,7 +75,7 @@ def reading_options(*formats: str) -> Callable[[Callable[..., R]], Callable[...,
 
 _NAMES = (
     "captures", "format", "output", "rsa_keys", "key_password_file", "keylogs", "decrypt_with", "verify_decryption",
-    "ports", "hosts", "ids", "with_codes", "grep", "show_secrets", "quiet",
+    "ports", "hosts", "ids", "with_codes", "grep", "show_secrets", "quiet", "jobs",
 )  # fmt: skip
 
 
@@ -106,6 +108,8 @@ def _options(formats: tuple[str, ...]) -> list[Callable[[Callable[..., R]], Call
         click.option("--verify-decryption", is_flag=True,
                      help="Decrypt with tshark and natively, and report any difference."),
         click.option("--show-secrets", is_flag=True, help="Show AUTH arguments and answers instead of ********."),
+        click.option("-j", "--jobs", type=click.IntRange(1, 64), metavar="N",
+                     help="Processes for a large capture.  [default: one a core]"),
         click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary on standard error."),
     ]  # fmt: skip
 
@@ -147,4 +151,5 @@ def _gather(given: dict[str, Any]) -> ReadOptions:
         selection=chosen,
         show_secrets=given["show_secrets"],
         quiet=given["quiet"],
+        jobs=given["jobs"],
     )

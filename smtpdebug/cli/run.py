@@ -33,10 +33,17 @@ class Run:
         judge: rules to apply.
         live: also give each item as it is said (:meth:`events`).
         body_bytes: how much of each mail body to keep.
+        shard: follow only this share of the connections (``cli.shards``).
     """
 
     def __init__(
-        self, options: ReadOptions, *, judge: Judge | None = None, live: bool = False, body_bytes: int = 0
+        self,
+        options: ReadOptions,
+        *,
+        judge: Judge | None = None,
+        live: bool = False,
+        body_bytes: int = 0,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         self.options = options
         self.shown = self.conversations = 0
@@ -52,6 +59,7 @@ class Run:
             limits=msgspec.structs.replace(Limits(), body_bytes=body_bytes),
             judge=judge,
             live=live,
+            shard=shard,
         )
 
     @property
@@ -108,25 +116,52 @@ class Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def summary(self) -> Summary:
+        """What was read so far."""
+        reading = self.reading
+        return Summary(
+            packets=reading.packets,
+            conversations=self.conversations,
+            shown=self.shown,
+            skipped=reading.skipped,
+            notes=reading.notes,
+            errors=[str(error) for error in reading.errors],
+            interrupted=self.interrupted,
+        )
+
     def finish(self) -> int:
         """Say on standard error what was read and what was not; the exit code."""
-        reading = self.reading
-        for error in reading.errors:
-            say(str(error))
-        if not self.options.quiet:
-            for note in reading.notes:
+        return self.summary().say(quiet=self.options.quiet)
+
+
+class Summary(msgspec.Struct):
+    """What a run has to say at its end."""
+
+    packets: int
+    conversations: int
+    shown: int
+    skipped: dict[str, int]
+    notes: list[str]
+    errors: list[str]
+    interrupted: bool
+
+    def say(self, *, quiet: bool) -> int:
+        """On standard error; gives the exit code."""
+        for error in self.errors:
+            say(error)
+        if not quiet:
+            for note in self.notes:
                 click.echo(f"note: {printable(note)}", err=True)
-            click.echo(self._summary(), err=True)
+            click.echo(self._line(), err=True)
         if self.interrupted:
             return INTERRUPTED
-        return UNREADABLE if reading.errors else CLEAN
+        return UNREADABLE if self.errors else CLEAN
 
-    def _summary(self) -> str:
-        reading = self.reading
-        said = [_count(reading.packets, "packet"), _count(self.conversations, "conversation")]
+    def _line(self) -> str:
+        said = [_count(self.packets, "packet"), _count(self.conversations, "conversation")]
         if self.shown != self.conversations:
             said.append(f"{self.shown:,} shown")
-        skipped = sorted(reading.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
+        skipped = sorted(self.skipped.items(), key=lambda pair: (-pair[1], pair[0]))
         if skipped:
             said.append("skipped " + ", ".join(f"{count:,} {reason}" for reason, count in skipped if count))
         if self.interrupted:

@@ -57,11 +57,14 @@ def show(
     '-' reads a pipe: tcpdump --immediate-mode -U -i any -w - 'port 25' | smtpdebug show -
     """
     from smtpdebug.cli.run import Run, binary_output, text_output
+    from smtpdebug.cli.shards import processes
 
     if findings is None:
         findings = options.format == "text"
     # The output first: with nowhere to write there is nothing to read.
     with binary_output(options) as raw:
+        if options.format == "jsonl" and not findings and (count := processes(options)) > 1:
+            raise click.exceptions.Exit(_show_sharded(options, count, raw))
         items = live is not False and not interleave and _may_be_live(options, insist=live is True)
         run = Run(options, judge=_judge() if findings else None, live=items, body_bytes=_BODY_BYTES if bodies else 0)
         if options.format == "jsonl":
@@ -106,6 +109,16 @@ def _may_be_live(options: ReadOptions, *, insist: bool) -> bool:
     if insist and whole:
         raise click.UsageError(f"--live shows lines before {whole[0]} can be answered")
     return "-" in options.captures and options.format == "text" and not whole
+
+
+def _show_sharded(options: ReadOptions, count: int, out: BinaryIO) -> int:
+    from smtpdebug.cli.shards import Shards
+    from smtpdebug.render.jsonl import JsonLines
+
+    shards = Shards(options, count, JsonLines(out, show_secrets=options.show_secrets).line)
+    out.writelines(shards.pieces())
+    out.flush()
+    return shards.summary().say(quiet=options.quiet)
 
 
 def _show_jsonl(run: Run, out: BinaryIO) -> None:

@@ -225,21 +225,19 @@ class Builder:
         """Plaintext of one record of this stream."""
         tracker = self.tracker
         assert tracker is not None
+        side, data = record.side, record.data
+        if self.parser is None and data and record.content_type == APPLICATION_DATA:
+            self._start_parser(implicit_tls=True)
+        parser = self.parser
+        if record.missing_before and parser is not None:
+            parser.gap(Gap(self.stream, side, self._plain_offset[side], 0, record.at, "undecrypted", encrypted=True))
         if record.content_type != APPLICATION_DATA:
             tracker.decrypted(record)
             return
-        if self.parser is None:
-            self._start_parser(implicit_tls=True)
-        parser, side = self.parser, record.side
-        assert parser is not None
-        if record.missing_before:
-            parser.gap(Gap(self.stream, side, self._plain_offset[side], 0, record.at, "undecrypted", encrypted=True))
-        if not record.data:
+        if not data or parser is None:
             return
-        parser.feed(
-            Chunk(self.stream, side, self._plain_offset[side], record.data, record.began, record.at, encrypted=True)
-        )
-        self._plain_offset[side] += len(record.data)
+        parser.feed(Chunk(self.stream, side, self._plain_offset[side], data, record.began, record.at, encrypted=True))
+        self._plain_offset[side] += len(data)
 
     # -- the end
 

@@ -30,6 +30,7 @@ class Engine:
         keys: what it was given, to say why a connection stays closed.
         judge: fills in findings and diagnoses, or ``None``.
         live: also give out each :class:`Item` as it is said.
+        shard: ``(k, n)``: follow only the k-th n-th of the connections; n engines see all, each once.
     """
 
     def __init__(
@@ -41,16 +42,18 @@ class Engine:
         keys: KeyRing | None = None,
         judge: Judge | None = None,
         live: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._ports = frozenset(ports)
         self._decryptor, self._keys, self._judge, self._live = decryptor, keys, judge, live
-        self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports)
+        self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports, shard=shard)
         self._surroundings = Surroundings(
             self._limits, self._ports, decryptor, self._reassembler.flip, self._reassembler.ignore, self._route
         )
         self._order = OutputOrder(self._limits.pending_conversations)
         self._builders: dict[int, Builder] = {}
+        self._let_go = 0
         self._unsettled: list[Builder] = []
         """Opened, and not yet asked to read what they were given."""
         self._turn: dict[int, Key] = {}
@@ -63,8 +66,10 @@ class Engine:
     def limits_hit(self) -> dict[str, int]:
         """How often each budget was hit, by its name."""
         hit = dict(self._reassembler.limits_hit)
-        if self._order.let_go_early:
-            hit["pending_conversations"] = self._order.let_go_early
+        if early := self._order.let_go_early + self._let_go:
+            hit["pending_conversations"] = early
+        for name, times in getattr(self._decryptor, "limits_hit", {}).items():
+            hit[name] = hit.get(name, 0) + times
         return hit
 
     def feed(self, batch: PacketBatch) -> Iterator[Event]:
@@ -113,11 +118,18 @@ class Engine:
         self._unsettled.append(builder)
 
     def _close(self, stream: Stream) -> None:
-        builder = self._builders.pop(stream.serial)
-        self._waiting[stream.serial] = builder
-        self._route(builder.close())
+        builder = self._builders[stream.serial]
+        # Closing may feed what was held, and that may open records: until it is done the stream is not waiting.
+        opened = builder.close()
+        self._waiting[stream.serial] = self._builders.pop(stream.serial)
+        self._route(opened)
         if stream.serial in self._waiting and not (builder.tracker is not None and self._pending(stream.serial)):
             self._finish(self._waiting.pop(stream.serial))
+
+        if len(self._waiting) > self._limits.pending_conversations:
+            # Secrets that did not come by now are not waited for any longer.
+            self._let_go += 1
+            self._finish(self._waiting.pop(next(iter(self._waiting))))
 
     def _pending(self, flow: int) -> bool:
         return self._decryptor is not None and self._decryptor.pending(flow)

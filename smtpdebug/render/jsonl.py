@@ -51,12 +51,14 @@ class JsonLines:
 
     def conversation(self, conversation: Conversation) -> None:
         """Write one line."""
-        built = record(conversation, show_secrets=self._show_secrets)
         buffer = self._buffer
-        self._encoder.encode_into(built, buffer, -1)
-        buffer += b"\n"
+        buffer += self.line(conversation)
         if len(buffer) >= 65536:
             self.flush()
+
+    def line(self, conversation: Conversation) -> bytes:
+        """The line, with its end."""
+        return self._encoder.encode(record(conversation, show_secrets=self._show_secrets)) + b"\n"
 
     def flush(self) -> None:
         """Hand over what is written so far."""

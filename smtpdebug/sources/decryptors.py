@@ -31,6 +31,11 @@ class BothDecryptor:
         """tshark's complaints and, with ``verify``, the differences; one sentence each."""
         return self._tshark.problems + self._differences
 
+    @property
+    def limits_hit(self) -> dict[str, int]:
+        """The native one's budgets: its plaintext is there where tshark's was not waited for."""
+        return dict(getattr(self._native, "limits_hit", {}))
+
     def add_keylog(self, text: bytes, source: str) -> list[Decrypted]:
         """Secrets for both."""
         self._tshark.add_keylog(text, source)

@@ -5,6 +5,7 @@ The same conversation gives the same findings whether it is judged whole (``Rule
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
@@ -52,6 +53,7 @@ _Key: TypeAlias = tuple[int, str, int, int]
 """Reply class (0 for no reply, 1..5 the first digit, 6 for anything else), verb, oddities, situation."""
 _PLANS: Final = 4096
 """Cases remembered: hostile traffic has no end of them."""
+_PLAIN_PARAMETERS: Final = re.compile(r"> SIZE=\d{1,18}( BODY=(?:8BITMIME|7BIT))?\Z", re.IGNORECASE)
 _SLOW_NS: Final = 1_000_000_000
 _NEITHER: Final = [None, None]
 _ZEROS: Final = [0, 0]
@@ -282,7 +284,7 @@ def _command_situation(state: State, command: Command, verb: str) -> int:
     if verb == "MAIL" or verb == "RCPT":
         if not is_plain(command.argument):
             found |= ODD_PATH | WITH_PARAMETERS
-        elif command.argument[-1] != ">":
+        elif command.argument[-1] != ">" and not _plain_parameters(command.argument, state.extensions):
             found |= WITH_PARAMETERS
     elif verb in HELLOS and not is_plain_name(command.argument):
         found |= ODD_NAME
@@ -291,6 +293,12 @@ def _command_situation(state: State, command: Command, verb: str) -> int:
     if said is not None and command.began.ts_ns - said.at.ts_ns >= _SLOW_NS:
         found |= SLOW
     return found
+
+
+def _plain_parameters(argument: str, extensions: dict[str, str]) -> bool:
+    """Nothing but SIZE and BODY, well-formed and offered: what nearly every client sends with MAIL."""
+    match = _PLAIN_PARAMETERS.search(argument)
+    return match is not None and "SIZE" in extensions and (match[1] is None or "8BITMIME" in extensions)
 
 
 def _end_situation(conversation: Conversation) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from smtpdebug.model.findings import Severity
@@ -22,8 +23,13 @@ KEYWORD_LENGTH: Final = len("STARTTLS")
 
 def masked_keyword(reply: Reply) -> str | None:
     """A keyword of an EHLO reply that something has written over, or ``None``."""
-    for text in reply.texts[1:]:
-        keyword = text.strip().split(" ")[0].upper()
+    return _masked_keyword(tuple(reply.lines[1:]))
+
+
+@lru_cache(maxsize=512)
+def _masked_keyword(lines: tuple[bytes, ...]) -> str | None:
+    for line in lines:
+        keyword = line[4:].decode("utf-8", "backslashreplace").strip().split(" ")[0].upper()
         if MASK.match(keyword):
             return keyword
         if len(keyword) == KEYWORD_LENGTH and keyword != "STARTTLS":

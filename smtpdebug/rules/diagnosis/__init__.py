@@ -33,10 +33,10 @@ from smtpdebug.rules.scope import concerns_mail
 
 __all__ = ["DIAGNOSES", "DiagnosisSpec", "Memory", "diagnose"]
 
-_BY_TRAITS: dict[Trigger, tuple[DiagnosisSpec, ...]] = {}
+_BY_TRAITS: dict[int, tuple[DiagnosisSpec, ...]] = {}
 
 
-def _asked(traits: Trigger) -> tuple[DiagnosisSpec, ...]:
+def _asked(traits: int) -> tuple[DiagnosisSpec, ...]:
     specs = _BY_TRAITS.get(traits)
     if specs is None:
         specs = _BY_TRAITS[traits] = tuple(spec for spec in DIAGNOSES.values() if spec.on & traits)

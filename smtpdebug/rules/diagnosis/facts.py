@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
+from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER, Location, Side
 from smtpdebug.rules.diagnosis.memory import Memory
@@ -91,14 +92,14 @@ class Facts:
         self._recipients = self._sent = False
         self.traits = self._scan() | self._transport()
 
-    def _scan(self) -> Trigger:
-        traits = Trigger(0)
+    def _scan(self) -> int:
+        traits = 0
         before = 0
         for exchange in self.conversation.exchanges:
             command, reply = exchange.command, exchange.reply
             if command is not None:
                 if before and command.began.ts_ns - before > IDLE_NS:
-                    traits |= Trigger.IDLE
+                    traits |= Trigger.IDLE.value
                 self._take(exchange, command.verb)
             if reply is not None:
                 before = reply.at.ts_ns
@@ -122,30 +123,30 @@ class Facts:
         if exchange.reply is None:
             self.unanswered.append(exchange)
 
-    def _summed(self) -> Trigger:
-        traits = Trigger(0)
+    def _summed(self) -> int:
+        traits = 0
         if self.failed:
-            traits |= Trigger.FAILED
+            traits |= Trigger.FAILED.value
         if self.slow:
-            traits |= Trigger.WAIT
+            traits |= Trigger.WAIT.value
         if not self.stream.packets[SERVER] and self.stream.bytes[CLIENT]:
             self.unanswered = []  # a capture of one direction shows no replies
         elif self.unanswered or not self.quit:
-            traits |= Trigger.UNANSWERED
+            traits |= Trigger.UNANSWERED.value
         if len(self.conversation.exchanges) >= MANY_EXCHANGES:
-            traits |= Trigger.MANY
+            traits |= Trigger.MANY.value
         if self._recipients and not self._sent:
-            traits |= Trigger.NOTHING_SENT
+            traits |= Trigger.NOTHING_SENT.value
         if self.memory is not None and self.memory.troubled:
-            traits |= Trigger.REMEMBERED
+            traits |= Trigger.REMEMBERED.value
         return traits
 
-    def _transport(self) -> Trigger:
-        stream, traits = self.stream, Trigger(0)
+    def _transport(self) -> int:
+        stream, traits = self.stream, 0
         if (stream.syn_ns is not None and stream.syn_ack_ns is None) or not stream.bytes[SERVER]:
-            traits |= Trigger.UNOPENED
+            traits |= Trigger.UNOPENED.value
         if (
-            stream.events
+            any(event.kind != "fin" for event in stream.events)
             or stream.syn_retransmissions
             or stream.syn_ack_retransmissions
             or any(stream.retransmissions)
@@ -156,11 +157,11 @@ class Facts:
             or (stream.closed_by or "").endswith("rst")
             or self.round_trip_ns >= LONG_PATH_NS
         ):
-            traits |= Trigger.TCP
+            traits |= Trigger.TCP.value
         if self.conversation.tls is not None:
-            traits |= Trigger.TLS
-        if self.conversation.findings:
-            traits |= Trigger.FINDING
+            traits |= Trigger.TLS.value
+        if any(finding.severity is not Severity.NOTE or finding.security for finding in self.conversation.findings):
+            traits |= Trigger.FINDING.value
         return traits
 
     @property

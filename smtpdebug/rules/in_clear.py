@@ -64,7 +64,7 @@ def starttls_offered_not_used(exchange: Exchange, state: State) -> Iterator[Said
     command = exchange.command
     if command is None or state.encrypted or state.uncertain or state.transactions:
         return
-    if state.offers("STARTTLS") and not command.encrypted and state.conversation.tls is None:
+    if state.offers("STARTTLS") and not command.encrypted:
         yield command.at, "MAIL in clear; STARTTLS was offered"
 
 

@@ -285,7 +285,7 @@ def eight_bit_mail_data_not_offered(exchange: Exchange, state: State) -> Iterato
 @rule(
     id="SD205",
     on=Exchange,
-    severity=Severity.WARNING,
+    severity=Severity.NOTE,
     since="0.1",
     refs=("RFC 6152 §3", "RFC 5321 §4.1.1.4"),
     verbs=CARRIERS,
@@ -337,7 +337,8 @@ def eight_bit_mail_data_undeclared(exchange: Exchange, state: State) -> Iterator
     ```
 
     ## Innocent look-alikes
-    BODY=BINARYMIME and SMTPUTF8 declare it too.
+    BODY=BINARYMIME and SMTPUTF8 declare it too. Many mail programs never declare it (Python's smtplib, swaks), and nearly
+    every server takes it; hence a note.
     """
     if odd_data(exchange, EIGHT_BIT) is None or _asked_for_eight_bit(state) or state.uncertain or state.helo is None:
         return

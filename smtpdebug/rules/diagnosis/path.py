@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from smtpdebug.model.streams import CLIENT, SERVER, Side, TcpEvent
+from smtpdebug.model.streams import CLIENT, SERVER, Gap, Side, TcpEvent
 from smtpdebug.rules.diagnosis.facts import Facts, side_name
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 
@@ -95,14 +95,22 @@ def capture_lossy(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
+    gaps = [item for item in facts.conversation.timeline if isinstance(item, Gap)]
     for side in (CLIENT, SERVER):
-        if stream.missing[side]:
-            yield Seen(
-                f"{stream.missing[side]} bytes of the {side_name(side)} are not in the capture, though they were "
-                "delivered: the capture lost them, not the network.",
-                Confidence.HIGH,
-                (stream.last,),
-            )
+        if not stream.missing[side]:
+            continue
+        cut = any(gap.reason == "snaplen" and gap.side == side for gap in gaps)
+        why = (
+            "the packets were captured short (capture with -s 0)."
+            if cut
+            else "and the other side has them: the capture lost them, not the network."
+        )
+        at = next((gap.at for gap in gaps if gap.side == side), stream.last)
+        yield Seen(
+            f"{stream.missing[side]} bytes of the {side_name(side)} are not in the capture{': ' if cut else ', '}{why}",
+            Confidence.HIGH,
+            (at,),
+        )
 
 
 @diagnosis("D91", name="packets-captured-twice", on=Trigger.TCP)

@@ -16,6 +16,8 @@ from smtpdebug.sources.files import CaptureSet, open_captures
 
 if TYPE_CHECKING:
     from smtpdebug.engine import Decryptor
+    from smtpdebug.tls.decrypt import NativeDecryptor
+    from smtpdebug.tls.keys import KeyRing
 
 PathName: TypeAlias = str | PathLike[str]
 Password: TypeAlias = bytes | Callable[[], bytes | None] | None
@@ -68,6 +70,11 @@ class Reading(Iterator[Conversation]):
     def limits_hit(self) -> dict[str, int]:
         """How often each budget was hit."""
         return self.engine.limits_hit
+
+    @property
+    def keylog(self) -> list[str]:
+        """The secrets that opened something so far, as lines of a key log; none where tshark alone decrypts."""
+        return self.secrets.keylog
 
 
 def read(
@@ -165,28 +172,39 @@ class Secrets:
         live: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        from smtpdebug.tls.keys import KeyRing, load_private_keys
-
-        loaded = [key for path in rsa_keys for key in load_private_keys(_file(path), str(path), password)]
-        self.ring = KeyRing(loaded, keylog=bool(keylogs))
-        self._keylogs = [_file(path) for path in keylogs]
         self._limits = limits or Limits()
-        self.decryptor = self._decryptor(decrypt_with, verify=verify, live=live)
-        for text in self._keylogs:
-            self.decryptor.add_keylog(text, "keylog")
+        self._keylogs = [_file(path) for path in keylogs]
+        self._how = "native" if live else decrypt_with, verify
+        self._native: NativeDecryptor | None = None
+        self.ring: KeyRing | None = None
+        self.made: Decryptor | None = None
+        if rsa_keys or keylogs:
+            from smtpdebug.tls.keys import KeyRing, load_private_keys
 
-    def _decryptor(self, decrypt_with: str, *, verify: bool, live: bool) -> Decryptor:
+            loaded = [key for path in rsa_keys for key in load_private_keys(_file(path), str(path), password)]
+            self.ring = KeyRing(loaded, keylog=bool(keylogs))
+        if self.ring is not None or self._how not in (("auto", False), ("native", False)):
+            self.decryptor()
+
+    def decryptor(self) -> Decryptor:
+        """The decryptor of the run, made when first asked for."""
+        if self.made is None:
+            self.made = self._decryptor(*self._how)
+            for text in self._keylogs:
+                self.made.add_keylog(text, "keylog")
+        return self.made
+
+    def _decryptor(self, decrypt_with: str, verify: bool) -> Decryptor:
         from smtpdebug.tls.decrypt import NativeDecryptor
 
-        native = NativeDecryptor(self.ring, self._limits)
-        given = bool(len(self.ring) or self._keylogs)
-        if decrypt_with == "native" or live or (decrypt_with == "auto" and not (given or verify)):
+        native = self._native = NativeDecryptor(self.ring, self._limits)
+        if decrypt_with == "native" or (decrypt_with == "auto" and self.ring is None and not verify):
             return native
         from smtpdebug.sources.decryptors import BothDecryptor
         from smtpdebug.sources.tshark import TsharkDecryptor, find_tshark
 
         try:
-            tshark = TsharkDecryptor(find_tshark(), [key.pem() for key in self.ring], self._limits)
+            tshark = TsharkDecryptor(find_tshark(), [key.pem() for key in self.ring or ()], self._limits)
         except ToolError:
             if decrypt_with == "auto" and not verify:
                 return native
@@ -194,9 +212,14 @@ class Secrets:
         return tshark if decrypt_with == "tshark" and not verify else BothDecryptor(tshark, native, verify=verify)
 
     @property
+    def keylog(self) -> list[str]:
+        """Key log lines (NSS format, no line ends) of what the native decryptor opened."""
+        return list(self._native.secrets()) if self._native is not None else []
+
+    @property
     def problems(self) -> list[str]:
         """What the decryptor has to complain of: one sentence each."""
-        return list(getattr(self.decryptor, "problems", ()))
+        return list(getattr(self.made, "problems", ()))
 
 
 def _file(path: Path) -> bytes:

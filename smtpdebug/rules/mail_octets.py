@@ -337,7 +337,7 @@ def eight_bit_mail_data_undeclared(exchange: Exchange, state: State) -> Iterator
     ```
 
     ## Innocent look-alikes
-    BODY=BINARYMIME and SMTPUTF8 declare it too. Many mail programs never declare it (Python's smtplib, swaks), and nearly
+    BODY=BINARYMIME and SMTPUTF8 declare it too. Many mail programs never declare it (smtplib, swaks), and nearly
     every server takes it; hence a note.
     """
     if odd_data(exchange, EIGHT_BIT) is None or _asked_for_eight_bit(state) or state.uncertain or state.helo is None:

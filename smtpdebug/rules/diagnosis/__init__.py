@@ -28,7 +28,7 @@ from smtpdebug.rules.diagnosis import (  # noqa: F401 - importing registers
 )
 from smtpdebug.rules.diagnosis.facts import Facts
 from smtpdebug.rules.diagnosis.memory import Memory
-from smtpdebug.rules.diagnosis.registry import DIAGNOSES, RANK, DiagnosisSpec, Trigger
+from smtpdebug.rules.diagnosis.registry import DIAGNOSES, RANK, DiagnosisSpec
 from smtpdebug.rules.scope import concerns_mail
 
 __all__ = ["DIAGNOSES", "DiagnosisSpec", "Memory", "diagnose"]

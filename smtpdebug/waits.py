@@ -14,7 +14,7 @@ from smtpdebug.model.smtp import Conversation, Exchange, Latency
 from smtpdebug.model.streams import Stream
 from smtpdebug.model.tls import TlsFacts
 
-_CLIENT, _SERVER, _NETWORK, _UNKNOWN = range(4)
+_CLIENT, _SERVER, _NETWORK, _UNKNOWN = 0, 1, 2, 3
 _Mark = tuple[int, int]
 """From this time on, it is this one's turn."""
 
@@ -115,13 +115,19 @@ def _shares(marks: list[_Mark], stream: Stream) -> tuple[int, int, int, int]:
     shares = [0, 0, 0, 0]
     start, end = stream.opened.ts_ns, max(stream.last.ts_ns, stream.opened.ts_ns)
     turn, since = marks[0][1], start
-    for at, whose in [*marks[1:], (end, _UNKNOWN)]:
-        at = min(max(at, since), end)
-        if whose == turn and at != end:
+    marks.append((end, -1))
+    for at, whose in marks:
+        if whose == turn:
+            continue
+        if at > end:
+            at = end
+        if at <= since:
+            turn = whose
             continue
         span = at - since
-        if turn in (_SERVER, _CLIENT):
-            network = min(span, to_server if turn == _SERVER else to_client)
+        if turn <= _SERVER:
+            leg = to_server if turn else to_client
+            network = span if span < leg else leg
             shares[_NETWORK] += network
             span -= network
         shares[turn] += span

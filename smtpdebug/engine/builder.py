@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
@@ -13,7 +13,9 @@ from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record
 from smtpdebug.smtp.lockstep import Lockstep, usual
 from smtpdebug.smtp.parser import ConversationParser
 from smtpdebug.smtp.recognise import describe, recognise, server_side
-from smtpdebug.tls.tracker import TlsTracker
+
+if TYPE_CHECKING:
+    from smtpdebug.tls.tracker import TlsTracker
 
 _LMTP = 24
 _TIME = attrgetter("at.ts_ns")
@@ -21,20 +23,35 @@ _SNIFF_BYTES = 1024
 """Enough of each direction to tell SMTP from anything else."""
 
 
-@dataclass(slots=True)
 class Surroundings:
     """What every builder of an engine shares.
 
-    ``flip`` is called when content says that client and server are the other way round, ``ignore`` when the rest of
-    the stream is of no interest, ``route`` with what the decryptor opened, which may belong to other streams.
+    ``opens`` is the decryptor or a function that makes it when it is wanted. ``flip`` is called when content says that
+    client and server are the other way round, ``ignore`` when the rest of the stream is of no interest, ``route`` with
+    what the decryptor opened, which may belong to other streams.
     """
 
-    limits: Limits
-    ports: frozenset[int]
-    decryptor: Decryptor | None
-    flip: Callable[[Stream], None]
-    ignore: Callable[[Stream], None]
-    route: Callable[[list[Decrypted]], None]
+    __slots__ = ("_opens", "decryptor", "flip", "ignore", "limits", "ports", "route")
+
+    def __init__(
+        self,
+        limits: Limits,
+        ports: frozenset[int],
+        opens: Decryptor | Callable[[], Decryptor] | None,
+        flip: Callable[[Stream], None],
+        ignore: Callable[[Stream], None],
+        route: Callable[[list[Decrypted]], None],
+    ) -> None:
+        self.limits, self.ports = limits, ports
+        self.flip, self.ignore, self.route = flip, ignore, route
+        self.decryptor: Decryptor | None = None if callable(opens) else opens
+        self._opens = opens
+
+    def wake(self) -> Decryptor | None:
+        """The decryptor, made now if it was not yet."""
+        if self.decryptor is None and callable(self._opens):
+            self.decryptor = self._opens()
+        return self.decryptor
 
 
 class Builder:
@@ -195,10 +212,12 @@ class Builder:
         if self.parser is None:
             conversation.protocol = "tls"
             conversation.timeline.append(started)
+        from smtpdebug.tls.tracker import TlsTracker  # only where there is TLS: cryptography is slow to import
+
         self.tracker = TlsTracker(started.mode, started.at, self._around.limits)
         conversation.tls = self.tracker.facts
-        if self._around.decryptor is not None:
-            self._around.decryptor.start(self.stream.serial, self.tracker.facts)
+        if (decryptor := self._around.wake()) is not None:
+            decryptor.start(self.stream.serial, self.tracker.facts)
         self.feed = self._feed_tls
 
     def _feed_tls(self, event: Chunk | Gap) -> None:

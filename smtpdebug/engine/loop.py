@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from smtpdebug.engine.builder import Builder, Surroundings
 from smtpdebug.engine.identity import community_id, conversation_id
@@ -14,10 +15,11 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import MAIL_PORTS, Chunk, Limits, Stream, StreamClosed, StreamOpened, TcpStreamEvent
 from smtpdebug.model.tls import Decrypted
 from smtpdebug.tcp.reassembly import Reassembler
-from smtpdebug.tls.keys import KeyRing
-from smtpdebug.tls.reasons import explain
-from smtpdebug.tls.tracker import TlsTracker
 from smtpdebug.waits import account
+
+if TYPE_CHECKING:
+    from smtpdebug.tls.keys import KeyRing
+    from smtpdebug.tls.tracker import TlsTracker
 
 
 class Engine:
@@ -26,7 +28,8 @@ class Engine:
     Args:
         limits: every budget (``model.streams.Limits``).
         ports: mail ports beside the known ones.
-        decryptor: opens TLS, or ``None``.
+        decryptor: opens TLS; a function is called for one when the first TLS connection shows up, so that a capture
+            without TLS does not pay for it.
         keys: what it was given, to say why a connection stays closed.
         judge: fills in findings and diagnoses, or ``None``.
         live: also give out each :class:`Item` as it is said.
@@ -38,7 +41,7 @@ class Engine:
         limits: Limits | None = None,
         *,
         ports: Iterable[int] = (),
-        decryptor: Decryptor | None = None,
+        decryptor: Decryptor | Callable[[], Decryptor] | None = None,
         keys: KeyRing | None = None,
         judge: Judge | None = None,
         live: bool = False,
@@ -46,9 +49,9 @@ class Engine:
     ) -> None:
         self._limits = limits or Limits()
         self._ports = frozenset(ports)
-        self._decryptor, self._keys, self._judge, self._live = decryptor, keys, judge, live
+        self._keys, self._judge, self._live = keys, judge, live
         self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports, shard=shard)
-        self._surroundings = Surroundings(
+        self._around = Surroundings(
             self._limits, self._ports, decryptor, self._reassembler.flip, self._reassembler.ignore, self._route
         )
         self._order = OutputOrder(self._limits.pending_conversations)
@@ -68,15 +71,15 @@ class Engine:
         hit = dict(self._reassembler.limits_hit)
         if early := self._order.let_go_early + self._let_go:
             hit["pending_conversations"] = early
-        for name, times in getattr(self._decryptor, "limits_hit", {}).items():
+        for name, times in getattr(self._around.decryptor, "limits_hit", {}).items():
             hit[name] = hit.get(name, 0) + times
         return hit
 
     def feed(self, batch: PacketBatch) -> Iterator[Event]:
         """Take a batch of packets in time order; give what is ready."""
-        if self._decryptor is not None:
-            for text in batch.secrets:
-                self._route(self._decryptor.add_keylog(text, "dsb"))
+        for text in batch.secrets:
+            if (decryptor := self._around.wake()) is not None:
+                self._route(decryptor.add_keylog(text, "dsb"))
         return self._after(self._reassembler.feed(batch))
 
     def advance(self, ts_ns: int) -> Iterator[Event]:
@@ -86,8 +89,8 @@ class Engine:
     def close(self) -> Iterator[Event]:
         """The capture ended: give everything that is left."""
         yield from self._after(self._reassembler.close())
-        if self._decryptor is not None:
-            self._route(self._decryptor.flush())
+        if self._around.decryptor is not None:
+            self._route(self._around.decryptor.flush())
         for serial in list(self._waiting):
             self._finish(self._waiting.pop(serial))
         if self._live:
@@ -113,7 +116,7 @@ class Engine:
 
     def _open(self, stream: Stream) -> None:
         self._turn[stream.serial] = self._order.opened(stream.opened, stream.serial)
-        builder = self._builders[stream.serial] = Builder(stream, self._surroundings)
+        builder = self._builders[stream.serial] = Builder(stream, self._around)
         builder.conversation.id = conversation_id(stream)
         self._unsettled.append(builder)
 
@@ -132,7 +135,8 @@ class Engine:
             self._finish(self._waiting.pop(next(iter(self._waiting))))
 
     def _pending(self, flow: int) -> bool:
-        return self._decryptor is not None and self._decryptor.pending(flow)
+        decryptor = self._around.decryptor
+        return decryptor is not None and decryptor.pending(flow)
 
     def _route(self, opened: list[Decrypted]) -> None:
         """Hand plaintext to the streams it belongs to; finish those that were waiting for it."""
@@ -162,8 +166,10 @@ class Engine:
 
     def _explain(self, tracker: TlsTracker, flow: int) -> None:
         """Whether and by what the TLS was opened, or why not."""
-        facts = tracker.facts
-        verdict = self._decryptor.verdict(flow) if self._decryptor is not None else None
+        from smtpdebug.tls.reasons import explain  # only where there is TLS: cryptography is slow to import
+
+        facts, decryptor = tracker.facts, self._around.decryptor
+        verdict = decryptor.verdict(flow) if decryptor is not None else None
         if verdict is not None:
             facts.decrypted, facts.secret = verdict.decrypted, verdict.secret
             facts.decryptor = verdict.decryptor if verdict.decrypted else None

@@ -160,7 +160,7 @@ class Facts:
             traits |= Trigger.TCP.value
         if self.conversation.tls is not None:
             traits |= Trigger.TLS.value
-        if any(finding.severity is not Severity.NOTE or finding.security for finding in self.conversation.findings):
+        if any(finding.severity is not Severity.NOTE for finding in self.conversation.findings):
             traits |= Trigger.FINDING.value
         return traits
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, TypeAlias
 
@@ -91,11 +92,17 @@ def is_plain(
     return plain
 
 
+@lru_cache(maxsize=4096)
+def _address(version: int, hi: int, lo: int) -> str:
+    """In words; kept, since most connections go to few servers."""
+    if version == 4:
+        return f"{lo >> 24 & 255}.{lo >> 16 & 255}.{lo >> 8 & 255}.{lo & 255}"
+    return IPv6Address(hi << 64 | lo).compressed
+
+
 def endpoint(version: int, hi: int, lo: int, port: int) -> Endpoint:
     """The endpoint in words."""
-    if version == 4:
-        return Endpoint(f"{lo >> 24 & 255}.{lo >> 16 & 255}.{lo >> 8 & 255}.{lo & 255}", port)
-    return Endpoint(IPv6Address(hi << 64 | lo).compressed, port)
+    return Endpoint(_address(version, hi, lo), port)
 
 
 def key_of(version: int, a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[Key, bool]:

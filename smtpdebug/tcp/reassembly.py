@@ -299,6 +299,20 @@ class Reassembler:
             decided_by=decided_by,
             captures=[at.capture],
             reused=self._table.was_used(key),
+            # The defaults of these are made by a Python function each, thirteen calls.
+            first_data_ns=[None, None],
+            fin_ns=[None, None],
+            rst_ns=[None, None],
+            packets=[0, 0],
+            bytes=[0, 0],
+            retransmissions=[0, 0],
+            out_of_order=[0, 0],
+            conflicts=[0, 0],
+            zero_windows=[0, 0],
+            keep_alives=[0, 0],
+            missing=[0, 0],
+            mss=[None, None],
+            max_segment=[0, 0],
         )
         sides: tuple[Side, Side] = (CLIENT, SERVER) if client_low else (SERVER, CLIENT)
         connection = Connection(

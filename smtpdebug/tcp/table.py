@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from smtpdebug.model.packets import Unreachable
-from smtpdebug.model.streams import Limits, Location, Stream, StreamClosed, TcpStreamEvent
+from smtpdebug.model.streams import CLIENT, Limits, Location, Stream, StreamClosed, TcpStreamEvent
 from smtpdebug.tcp.connection import LINGER_NS, Connection
 from smtpdebug.tcp.flows import Key
 from smtpdebug.tcp.half import Half
@@ -71,7 +71,8 @@ class Table:
             return
         connection.closed = True
         stream = connection.stream
-        for half in sorted((connection.low, connection.high), key=lambda half: half.side):
+        low, high = connection.low, connection.high
+        for half in (low, high) if low.side == CLIENT else (high, low):
             half.flush(stream.last)
         connection.let_out(everything=True)
         connection.sync()
@@ -144,8 +145,10 @@ class Table:
     def _count(self, connection: Connection, held: int, recent: int) -> None:
         self._recent += recent - connection.recent_bytes
         connection.recent_bytes = recent
+        if not held and not self._held:
+            return
         serial = connection.stream.serial
-        before = self._held.pop(serial, 0) if self._held else 0
+        before = self._held.pop(serial, 0)
         if held:
             self._held[serial] = held
         self.held_bytes += held - before

@@ -167,7 +167,7 @@ class DataReader:
         else:
             dot = window.find(b"\r\n.")
             found = window.find(_END, dot) if dot >= 0 else -1
-            dotted = dot >= 0 or window[0] == 46
+            dotted = (dot >= 0 and dot != found) or window[0] == 46
             found, length = (found + 2, found + 5) if found >= 0 else (-1, 0)
         if found >= 0:
             self.held = b""
@@ -237,26 +237,31 @@ class DataReader:
             for known in data.odd_ends:
                 if len(known.following) < _FOLLOWING:
                     known.following = (known.following + region)[:_FOLLOWING]
-        ends = region.count(b"\r\n")
+        lines = region.split(b"\r\n")
+        ends = len(lines) - 1
         bare_lf = region.count(b"\n") != ends
         bare_cr = region.count(b"\r") != ends
         if bare_lf or bare_cr or not self._crlf:
             data.oddities |= (BARE_LF if bare_lf else 0) | (BARE_CR if bare_cr else 0)
             self._look_alikes(region, base, at)
         elif region[-1] == 10 and not self._mid_line:
-            self._take_lines(region, ends, dotted)
+            self._take_lines(region, lines, dotted)
         else:
             self._take(region)
 
-    def _take_lines(self, region: bytes, ends: int, dotted: bool) -> None:
+    def _take_lines(self, region: bytes, lines: list[bytes], dotted: bool) -> None:
         """The usual case of :meth:`_take`: whole lines, all of them ended by CRLF."""
         data = self.data
         odd = region.translate(None, ORDINARY)
         if odd:
             data.oddities |= oddities_of(odd)
-        content = self._undotted(region, region[0] == 46) if dotted else region
-        data.lines += ends
-        longest = max(map(len, content.split(b"\r\n"))) + 2
+        content = region
+        if dotted:
+            content = self._undotted(region, region[0] == 46)
+            if content is not region:
+                lines = content.split(b"\r\n")
+        data.lines += len(lines) - 1
+        longest = max(map(len, lines)) + 2
         if longest > data.longest_line:
             data.longest_line = longest
         self._length = 0
@@ -266,14 +271,14 @@ class DataReader:
     def _undotted(self, region: bytes, starts: bool) -> bytes:
         """Transparency undone (RFC 5321 4.5.2); ``starts``: the region begins with a line that begins with a dot."""
         data = self.data
-        dots = region.count(b"\r\n.") + starts
+        content = region.replace(b"\r\n.", b"\r\n")
+        dots = len(region) - len(content) + starts
         if not dots:
             return region
         doubled = region.count(b"\r\n..") + (starts and region[1:2] == b".")
         data.stuffed += doubled
         if dots != doubled:
             data.oddities |= UNDOTTED
-        content = region.replace(b"\r\n.", b"\r\n")
         return content[1:] if starts else content
 
     def _look_alikes(self, region: bytes, base: int, at: Location) -> None:

@@ -100,41 +100,43 @@ def _written(run: Run, raw: BinaryIO, ruleset: RuleSet, level: Severity | None, 
     from smtpdebug.cli.run import text_output
 
     options = run.options
-    if options.format in ("jsonl", "sarif"):
-        sink = _binary_sink(options, raw, ruleset)
-        for conversation in run:
-            sink.conversation(conversation)
-            yield _fails(conversation, level)
-        sink.close()
-        return
-    with text_output(raw) as out:
-        text_sink: _Sink
-        lines = rule_lines(ruleset)
-        if options.format == "junit":
-            from smtpdebug.render.junit import JUnit
-
-            text_sink = JUnit(out, lines, fail_on=level)
-        elif options.format == "github":
-            from smtpdebug.render.github import GitHub
-
-            text_sink = GitHub(out, lines)
-        else:
-            text_sink = _text_sink(options, out, lines, layout)
-        for conversation in run:
-            text_sink.conversation(conversation)
-            yield _fails(conversation, level)
-        text_sink.close()
-
-
-def _binary_sink(options: ReadOptions, raw: BinaryIO, ruleset: RuleSet) -> _Sink:
     if options.format == "jsonl":
         from smtpdebug.render.jsonl import JsonLines
 
-        return JsonLines(raw, show_secrets=options.show_secrets)
-    from smtpdebug import __version__
-    from smtpdebug.render.sarif import Sarif
+        lines = JsonLines(raw, show_secrets=options.show_secrets)
+        yield from _judged(run, lines, level)
+        lines.close()
+        return
+    if options.format == "sarif":
+        from smtpdebug import __version__
+        from smtpdebug.render.sarif import Sarif
 
-    return Sarif(raw, [(rule, ruleset.severity(rule.id)) for rule in ruleset.rules], version=__version__)
+        log = Sarif(raw, [(rule, ruleset.severity(rule.id)) for rule in ruleset.rules], version=__version__)
+        yield from _judged(run, log, level)
+        log.successful = not run.reading.errors and not run.interrupted
+        log.close()
+        return
+    with text_output(raw) as out:
+        text_sink: _Sink
+        known = rule_lines(ruleset)
+        if options.format == "junit":
+            from smtpdebug.render.junit import JUnit
+
+            text_sink = JUnit(out, known, fail_on=level)
+        elif options.format == "github":
+            from smtpdebug.render.github import GitHub
+
+            text_sink = GitHub(out, known)
+        else:
+            text_sink = _text_sink(options, out, known, layout)
+        yield from _judged(run, text_sink, level)
+        text_sink.close()
+
+
+def _judged(run: Run, sink: _Sink, level: Severity | None) -> Iterator[bool]:
+    for conversation in run:
+        sink.conversation(conversation)
+        yield _fails(conversation, level)
 
 
 def _text_sink(options: ReadOptions, stream: TextIO, lines: dict[str, RuleLine], layout: _Layout) -> _Sink:

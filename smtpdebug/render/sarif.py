@@ -34,6 +34,8 @@ class Sarif:
         self._out = out
         self._index = {rule.id: number for number, (rule, _) in enumerate(rules)}
         self._first = True
+        self.successful = True
+        """Whether all input could be read; written at the end."""
         driver = {
             "name": "smtpdebug",
             "semanticVersion": version,
@@ -48,9 +50,9 @@ class Sarif:
             self._out.write((b"\n" if self._first else b",\n") + _encode(self._result(conversation, finding)))
             self._first = False
 
-    def close(self, *, successful: bool = True) -> None:
-        """Write what belongs at the end. ``successful``: all input could be read."""
-        invocations = [{"executionSuccessful": successful}]
+    def close(self) -> None:
+        """Write what belongs at the end."""
+        invocations = [{"executionSuccessful": self.successful}]
         self._out.write(b'],"invocations":' + _encode(invocations) + b"}]}\n")
 
     def _result(self, conversation: Conversation, finding: Finding) -> dict[str, Any]:

@@ -76,6 +76,15 @@ def test_fingerprints_are_the_same_in_every_run(cli: Cli, faulty: Path) -> None:
     assert cli("check", "-f", "sarif", faulty).stdout == cli("check", "-f", "sarif", faulty).stdout
 
 
+def test_sarif_says_whether_all_input_was_read(cli: Cli, clean: Path, tmp_path: Path) -> None:
+    junk = tmp_path / "junk.pcap"
+    junk.write_bytes(b"no capture at all, really not")
+    result = cli("check", "-f", "sarif", clean, junk)
+    assert result.exit_code == 3
+    log = json.loads(result.stdout)
+    assert log["runs"][0]["invocations"] == [{"executionSuccessful": False}]
+
+
 def test_full_shows_the_lines(cli: Cli, faulty: Path) -> None:
     result = cli("check", "--full", "--select", "ST107", faulty)
     assert "^  ST107" in result.stdout

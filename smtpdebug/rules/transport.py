@@ -126,7 +126,7 @@ def connection_rejected_by_icmp(conversation: Conversation) -> Iterator[Said]:
     syn_ms = 0
     refused_by = "icmp"
     complete = true
-    events = [{ kind = "unreachable", side = "client", note = "type 3, code 13 from 192.0.2.1" }]
+    events = [{ kind = "unreachable", side = "client", note = "ICMP type 3 code 13 from 192.0.2.1" }]
     ```
 
     ## Instead

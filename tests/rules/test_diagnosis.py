@@ -11,6 +11,7 @@ from smtpdebug.cli import diagnosis_pages as writer
 from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.rules.diagnosis import DIAGNOSES, DiagnosisSpec, Memory, diagnose
+from smtpdebug.rules.diagnosis.facts import Facts, Trigger
 from smtpdebug.rules.diagnosis.pages import all_pages
 from smtpdebug.rules.examples import apply_facts, bare, blocks, sections
 from smtpdebug.rules.judge import Judge, RuleSet
@@ -236,3 +237,28 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "diagnoses" / "D00.md").write_text("of old")
     assert "diagnoses/D00.md" in writer.write(tmp_path)
     assert writer.write(tmp_path) == []
+
+
+# RFC 1812 section 5.2.7.1 and RFC 4443 section 3.1 for the numbers.
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ("ICMP type 3 code 13 from 192.0.2.1", "prohibited by a filter"),
+        ("ICMP type 3 code 1 from 192.0.2.1", "host unreachable"),
+        ("ICMPv6 type 1 code 0 from 2001:db8::1", "no route"),
+    ],
+)
+def test_icmp_is_told_in_words_with_its_sender(note: str, words: str) -> None:
+    conversation = bare()
+    apply_facts(
+        conversation,
+        f'[stream]\nsyn_ms = 0\nrefused_by = "icmp"\n'
+        f'events = [{{ kind = "unreachable", side = "client", note = "{note}" }}]\n',
+    )
+    (found,) = (d for d in diagnose(conversation) if d.id == "D03")
+    assert words in found.says
+    assert note.rpartition(" ")[2] in found.says
+
+
+def test_a_connection_closed_by_two_fins_is_not_looked_at_for_tcp_troubles() -> None:
+    assert not Facts(dialogue(CLEAN)).traits & Trigger.TCP

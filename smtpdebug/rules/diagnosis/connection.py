@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from smtpdebug.model.streams import CLIENT, SERVER
@@ -118,7 +119,7 @@ def rejected(facts: Facts) -> Iterator[Seen]:
     [stream]
     syn_ms = 0
     refused_by = "icmp"
-    events = [{ kind = "unreachable", side = "client", note = "administratively prohibited" }]
+    events = [{ kind = "unreachable", side = "client", note = "ICMP type 3 code 13 from 192.0.2.1" }]
     ```
 
     ## Silent
@@ -131,12 +132,41 @@ def rejected(facts: Facts) -> Iterator[Seen]:
     stream = facts.stream
     if stream.refused_by == "icmp":
         event = next((e for e in stream.events if e.kind == "unreachable"), None)
-        note = f" ({event.note})" if event is not None and event.note else ""
+        note = f": {icmp_in_words(event.note)}" if event is not None and event.note else ""
         yield Seen(
-            f"The connection attempt to {stream.server.ip} port {stream.server.port} was rejected with ICMP{note}.",
+            f"The connection attempt to {stream.server.ip} port {stream.server.port} was rejected{note}.",
             Confidence.HIGH,
             (stream.opened, event.at if event is not None else stream.last),
         )
+
+
+ICMP_MEANINGS = {
+    ("ICMP", "3", "0"): "network unreachable: routing",
+    ("ICMP", "3", "1"): "host unreachable: the host is down, or a filter says so",
+    ("ICMP", "3", "2"): "protocol unreachable",
+    ("ICMP", "3", "3"): "port unreachable: a filter rule that rejects",
+    ("ICMP", "3", "9"): "network prohibited by a filter",
+    ("ICMP", "3", "10"): "host prohibited by a filter",
+    ("ICMP", "3", "13"): "prohibited by a filter",
+    ("ICMP", "11", "0"): "time to live ran out: a routing loop",
+    ("ICMPv6", "1", "0"): "no route",
+    ("ICMPv6", "1", "1"): "prohibited by a filter",
+    ("ICMPv6", "1", "3"): "address unreachable: the host is down",
+    ("ICMPv6", "1", "4"): "port unreachable: a filter rule that rejects",
+    ("ICMPv6", "1", "5"): "source address refused by a filter",
+    ("ICMPv6", "1", "6"): "route rejected",
+}
+"""Type and code (RFC 792, RFC 1812 section 5.2.7.1, RFC 4443 section 3.1) -> what they say of a SYN."""
+_ICMP = re.compile(r"(ICMP(?:v6)?) type (\d+) code (\d+)(?: from (\S+?))?(?:,|$)")
+
+
+def icmp_in_words(note: str) -> str:
+    """The note of an ``unreachable`` event with the meaning of type and code."""
+    match = _ICMP.match(note)
+    if match is None:
+        return note
+    meaning = ICMP_MEANINGS.get((match[1], match[2], match[3]))
+    return note if meaning is None else f"{meaning} ({note})"
 
 
 @diagnosis("D04", name="syn-ack-repeated", on=Trigger.TCP)

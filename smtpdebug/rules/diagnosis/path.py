@@ -15,6 +15,8 @@ LOSS_LEAST = 3
 """Fewer repetitions are chance."""
 FULL_SEGMENT = 1000
 """Bytes of a segment that a path with too small an MTU may not carry; no path has an MTU below 1000 today."""
+IN_FLIGHT = 16
+"""Full segments that may be under way when the first of them is stuck: ten at the start (RFC 6928), and some growth."""
 STUCK_REPEATS = 2
 """Repetitions of the same full segment before it counts as stuck."""
 
@@ -169,7 +171,9 @@ def _stuck(facts: Facts, side: Side) -> TcpEvent | None:
     if count < STUCK_REPEATS or any(e.offset > offset + e.length for e in large):
         return None
     last = [e for e in large if e.offset == offset][-1]
-    ended_there = facts.stream.bytes[side] + facts.stream.missing[side] <= offset + 8 * max(last.length, FULL_SEGMENT)
+    ended_there = facts.stream.bytes[side] + facts.stream.missing[side] <= offset + IN_FLIGHT * max(
+        last.length, FULL_SEGMENT
+    )
     return last if ended_there and not (facts.quit and not facts.unanswered) else None
 
 

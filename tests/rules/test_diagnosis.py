@@ -262,3 +262,19 @@ def test_icmp_is_told_in_words_with_its_sender(note: str, words: str) -> None:
 
 def test_a_connection_closed_by_two_fins_is_not_looked_at_for_tcp_troubles() -> None:
     assert not Facts(dialogue(CLEAN)).traits & Trigger.TCP
+
+
+def test_a_stuck_segment_in_the_mail_data_is_one_diagnosis_and_not_three() -> None:
+    conversation = dialogue(
+        CLEAN[: CLEAN.index("C: .")] + "-- 300s --\nS: 421 4.4.2 mx.example.org Error: timeout exceeded\nS closes"
+    )
+    assert {"D60", "D61"} <= set(ids(diagnose(conversation)))
+    sent = conversation.stream.bytes[0]
+    repeats = ", ".join(
+        f'{{ kind = "retransmission", side = "client", offset = {sent - 1448}, length = 1448, ms = {ms} }}'
+        for ms in (300, 900, 2100)
+    )
+    apply_facts(conversation, f"[stream]\nretransmissions = [3, 0]\nevents = [{repeats}]\n")
+    found = ids(diagnose(conversation))
+    assert found[0] == "D12"
+    assert not {"D60", "D61"} & set(found)

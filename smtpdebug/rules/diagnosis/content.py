@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from smtpdebug.model.smtp import BARE_LF, END_OF_DATA, MALFORMED, MailData
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import SECOND, Facts, seconds
+from smtpdebug.rules.diagnosis.path import stuck
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.smuggling import COMMANDS, spelt, taken_as_end
 
@@ -76,8 +77,8 @@ def cut_off(facts: Facts) -> Iterator[Seen]:
     """
     data = _cut(facts)
     closed = facts.stream.closed_by
-    if data is None or closed is None:
-        return
+    if data is None or closed is None or stuck(facts, CLIENT) is not None:
+        return  # D12 has the cause
     who, how = (
         ("client" if closed.startswith("client") else "server"),
         ("reset" if closed.endswith("rst") else "closed"),
@@ -149,7 +150,7 @@ def end_not_sent(facts: Facts) -> Iterator[Seen]:
     ```
     """
     data = _cut(facts)
-    if data is None or facts.stream.last.ts_ns - data.at.ts_ns < STUCK_NS:
+    if data is None or facts.stream.last.ts_ns - data.at.ts_ns < STUCK_NS or stuck(facts, CLIENT) is not None:
         return
     bare = " Its lines end in bare LF." if data.oddities & BARE_LF else ""
     yield Seen(

@@ -59,7 +59,7 @@ def loss(facts: Facts) -> Iterator[Seen]:
         return
     for side in (CLIENT, SERVER):
         count, packets = stream.retransmissions[side], max(stream.packets[side], 1)
-        if count >= LOSS_LEAST and count / packets >= LOSS_SHARE and not _stuck(facts, side):
+        if count >= LOSS_LEAST and count / packets >= LOSS_SHARE and not stuck(facts, side):
             places = tuple(e.at for e in _repeated(facts, side)[:5]) or (stream.opened,)
             yield Seen(
                 f"{count} of {packets} packets of the {side_name(side)} were sent again: packets are lost on the way.",
@@ -162,7 +162,7 @@ def captured_twice(facts: Facts) -> Iterator[Seen]:
         )
 
 
-def _stuck(facts: Facts, side: Side) -> TcpEvent | None:
+def stuck(facts: Facts, side: Side) -> TcpEvent | None:
     """The last repetition of a full segment that was sent again and again and never got through."""
     large = [e for e in _repeated(facts, side) if e.length >= FULL_SEGMENT]
     if len(large) < STUCK_REPEATS:
@@ -218,7 +218,7 @@ def black_hole(facts: Facts) -> Iterator[Seen]:
     ```
     """
     for side in (CLIENT, SERVER):
-        event = _stuck(facts, side)
+        event = stuck(facts, side)
         if event is None:
             continue
         told = next((e for e in facts.stream.events if e.kind == "unreachable" and e.side == side), None)

@@ -17,6 +17,8 @@ _EARLY: Final = frozenset({"PIPECONNECT", "X_PIPE_CONNECT"})
 """Exim's offer to pipeline across EHLO."""
 _GAVE_UP_NS: Final = 10_000_000_000
 """A command this long after the one before it is no pipelining: the client stopped waiting for the reply."""
+_ORDER_NS: Final = 1_000_000
+"""Packets captured in the wrong order are closer together than this."""
 
 
 def _in_a_hurry(exchange: Exchange, state: State) -> list[Exchange]:
@@ -29,6 +31,9 @@ def _in_a_hurry(exchange: Exchange, state: State) -> list[Exchange]:
     waiting = [e for e in state.in_flight(exchange) if e.command is not None]
     if not waiting or _sent_after(waiting[-1].command, command):
         return []
+    answer = waiting[-1].reply
+    if command.acked < 0 and answer is not None and answer.at.ts_ns - command.began.ts_ns < _ORDER_NS:
+        return []  # inside TLS there is no acknowledgement to go by, and capture order is not wire order
     return waiting
 
 

@@ -278,8 +278,9 @@ def no_valid(facts: Facts) -> Iterator[Seen]:
                 places.append(reply.at)
         elif command.verb in ("DATA", "BDAT") and reply.code >= 400 and refused and not accepted:
             facts.claimed.add(id(exchange))
+            who = "The only recipient was" if refused == 1 else f"All {refused} recipients were"
             yield Seen(
-                f"All {refused} recipients were refused, so {command.verb} got {reply.code}.",
+                f"{who} refused, so {command.verb} got {reply.code}.",
                 Confidence.HIGH,
                 (*places[:5], reply.at),
             )

@@ -10,6 +10,8 @@ from smtpdebug.rules.diagnosis.policy import URL
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
 
+VERDICTS = frozenset({450, 451, 452, 550, 551, 552, 553, 554})
+"""Codes that speak of the message (RFC 5321 4.3.2); 50y and the like speak of the command."""
 ERRORS_LEAST = 5
 """Refused commands before a 421 that make it a matter of errors; Postfix's limit is 20, Exim's is 3 to 10."""
 
@@ -449,7 +451,7 @@ def content_rejected(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    found = refusals(facts, "D83", words("."), verbs={END_OF_DATA, "BDAT"})
+    found = refusals(facts, "D83", words("."), verbs={END_OF_DATA, "BDAT"}, codes=VERDICTS)
     if found:
         virus = any("virus" in t.lower() or "spam" in t.lower() for t in found.first.texts)
         yield Seen(

@@ -67,7 +67,7 @@ def test_without_a_handshake_the_network_has_no_share_and_the_rest_still_sums_up
 @pytest.mark.parametrize(
     "text",
     [
-        "S: 220 hi\nC: EHLO a\nC+ MAIL FROM:<a@example.net>\nC+ RCPT TO:<b@example.org>\nS: 250 hi\nS: 250 ok\nS: 250 ok",
+        "S: 220 hi\nC: EHLO a\nC+ MAIL FROM:<a@example.net>\nC+ NOOP\nS: 250 hi\nS: 250 ok\nS: 250 ok",
         "C: EHLO early\nS: 220 hi\nS: 250 ok",
         "S: 421 busy",
         "S: 220 hi\nC: EHLO a\nS: 250 hi\nC: MAIL FROM:<a@example.net>\nC: QUIT",

@@ -194,6 +194,8 @@ class ProxyPreface(msgspec.Struct, gc=False):
 
 
 class Recipient(msgspec.Struct, gc=False):
+    """One recipient of a message, and what the server said to it."""
+
     address: str
     code: int | None
     """Of the reply to RCPT (LMTP: replaced by the reply after the end of mail data, if there is one)."""
@@ -209,9 +211,7 @@ class Message(msgspec.Struct, gc=False):
     """Of the reply to the end of mail data."""
 
 
-TimelineItem: TypeAlias = (
-    Command | Reply | MailData | Lost | Injected | TlsStarted | ProxyPreface | Gap | TcpEvent
-)
+TimelineItem: TypeAlias = Command | Reply | MailData | Lost | Injected | TlsStarted | ProxyPreface | Gap | TcpEvent
 
 
 class Latency(msgspec.Struct, gc=False):

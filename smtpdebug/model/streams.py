@@ -26,6 +26,8 @@ class Location(msgspec.Struct, frozen=True, gc=False):
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
+    """An address (IPv6 in its short form, without brackets) and a TCP port."""
+
     ip: str
     port: int
 
@@ -104,6 +106,8 @@ class Stream(msgspec.Struct, gc=False, eq=False):
 
 
 class StreamOpened(msgspec.Struct, frozen=True, gc=False):
+    """The first packet of a connection was seen."""
+
     stream: Stream
 
 

@@ -46,6 +46,8 @@ class Decrypted(msgspec.Struct, gc=False):
 
 
 class Alert(msgspec.Struct, gc=False):
+    """An alert of either side (RFC 8446 section 6)."""
+
     sender: Side
     level: str
     """``warning`` or ``fatal``."""

@@ -17,7 +17,7 @@ def conversation(ts_ns: int) -> Conversation:
 def test_any_order_of_ends_gives_the_order_of_beginnings(ends: list[int]) -> None:
     order = OutputOrder(budget=100)
     keys = [order.opened(Location("a.pcap", 1, ts_ns), ts_ns) for ts_ns in range(8)]
-    out = []
+    out: list[int] = []
     for ts_ns in ends:
         order.finished(keys[ts_ns], conversation(ts_ns))
         ready = [c.stream.opened.ts_ns for c in order.ready()]

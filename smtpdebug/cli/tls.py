@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -132,9 +134,23 @@ def _write_pcapng(run: Run, file: PrivateFile) -> None:
         say(f"{file.path}: not written, since reading was interrupted")
         return
     secrets = run.reading.keylog
-    packets = write_pcapng(file.file, run.reading.captures.captures, secrets)
+    with _ended_in_good_order():
+        packets = write_pcapng(file.file, run.reading.captures.captures, secrets)
     file.keep()
     _told(run, file, len(secrets), f"{packets:,} packet{'s' * (packets != 1)} and ")
+
+
+@contextlib.contextmanager
+def _ended_in_good_order() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does, so that no half-written file with secrets is left behind."""
+    before = None
+    with contextlib.suppress(ValueError):  # not in the main thread: nothing to catch there
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _told(run: Run, file: PrivateFile, secrets: int, more: str) -> None:

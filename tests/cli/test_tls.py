@@ -6,13 +6,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from click.testing import Result
+
+from smtpdebug.sources import export
 
 Cli = Callable[..., Result]
 
@@ -191,6 +195,34 @@ def test_the_capture_itself_is_never_replaced(cli: Cli, rsa: Path, tmp_path: Pat
         assert result.exit_code == 3
         assert "in use" in result.stderr
     assert capture.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_writes_it_leaves_no_secrets_behind(
+    number: signal.Signals, cli: Cli, rsa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: BinaryIO, captures: Sequence[str], lines: Sequence[str]) -> int:
+        assert lines, "nothing was opened: nothing to leave behind"
+        file.write("".join(lines).encode())
+        file.flush()
+        signal.raise_signal(number)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(export, "write_pcapng", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    result = cli(
+        "tls", "--rsa-key", rsa / "server.key", "--export-pcapng", tmp_path / "out.pcapng", rsa / "capture.pcap"
+    )
+    assert result.exit_code == 130
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_output_is_not_replaced_by_an_export(cli: Cli, rsa: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = cli("tls", "-o", out, "--export-keylog", out, rsa / "capture.pcap")
+    assert result.exit_code == 3
+    assert "in use" in result.stderr
 
 
 def test_verification_keeps_both_decryptors_and_still_exports(cli: Cli, rsa: Path, tmp_path: Path) -> None:

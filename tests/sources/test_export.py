@@ -118,6 +118,8 @@ def test_several_captures_by_time_each_with_its_own_link_type(tmp_path: Path) ->
     told = packets(exported([one, two, three]))
     assert [packet.data for packet in told] == [b"a", b"d", b"f", b"b", b"e", b"c"]
     assert [packet.link for packet in told] == [1, SLL2, RAW, 1, SLL2, 1]
+    (tmp_path / "all.pcapng").write_bytes(exported([one, two, three]))
+    assert packets(exported([str(tmp_path / "all.pcapng")])) == told
 
 
 def test_captures_of_the_same_link_type_keep_an_interface_each(tmp_path: Path) -> None:

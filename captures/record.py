@@ -4,9 +4,10 @@
     sudo .venv/bin/python captures/record.py lmtp bdat  # some
     sudo .venv/bin/python captures/record.py --into /tmp/new pipelining
 
-Needs root, iproute2, tcpdump, postfix and openssl, and for some cases swaks, curl and msmtp. Nothing leaves the
-machine: the hosts are joined to each other only. What is expected of a capture is read from the log of the client,
-never from smtpdebug.
+Needs root, iproute2, tcpdump, postfix and openssl, and for some cases swaks, curl, msmtp, perl and node; programs that
+are not installed are downloaded with apt-get, npm and pip (``lab/machines.py``). Nothing recorded leaves the
+machine: the hosts are joined to each other only. What is expected of a capture is read from the log of the client or
+the server, never from smtpdebug.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lab import cases as _cases  # noqa: F401 - registers the cases
+from lab import clean as _clean  # noqa: F401 - more of them
+from lab import clean_small as _clean_small  # noqa: F401 - and more
 from lab import witness
 from lab.bench import CASES, Bench, Case
 from lab.network import Network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import ssl
 from typing import Any
 
 from aiosmtpd.lmtp import LMTP
@@ -36,6 +37,10 @@ async def serve(chosen: argparse.Namespace) -> None:
     options: dict[str, Any] = {"hostname": "mx.example.org", "ident": "ESMTP aiosmtpd"}
     if chosen.auth:
         options |= {"authenticator": authenticate, "auth_require_tls": False}
+    if chosen.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certfile=chosen.tls[1], keyfile=chosen.tls[0])
+        options["tls_context"] = context
     kind = LMTP if chosen.lmtp else SMTP
     server = await asyncio.get_running_loop().create_server(
         lambda: kind(Handler(chosen.lmtp), **options), "", chosen.port
@@ -49,8 +54,11 @@ def main() -> None:
     arguments.add_argument("--port", type=int, default=25)
     arguments.add_argument("--lmtp", action="store_true")
     arguments.add_argument("--auth", action="store_true")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asyncio.run(serve(arguments.parse_args()))
+    arguments.add_argument("--tls", nargs=2, metavar=("KEY", "CERTIFICATE"))
+    arguments.add_argument("--verbose", action="store_true", help="log replies too")
+    chosen = arguments.parse_args()
+    logging.basicConfig(level=logging.DEBUG if chosen.verbose else logging.INFO, format="%(message)s")
+    asyncio.run(serve(chosen))
 
 
 if __name__ == "__main__":

@@ -22,13 +22,15 @@ class Bench:
     network: Network
     facts: dict[str, object] = field(default_factory=dict)
     """Goes into expect.toml as it is."""
+    log_name: str = "client.log"
+    """``server.log`` where the client keeps silent and the server's log is the witness."""
     unlogged: list[witness.Exchange] = field(default_factory=list)
     """What the client did after it stopped logging."""
 
     @property
     def log(self) -> Path:
-        """The client's log: the witness."""
-        return self.folder / "client.log"
+        """The log that is the witness."""
+        return self.folder / self.log_name
 
     def postfix(self, settings: str = "", services: str = "") -> Postfix:
         """A Postfix on the server."""
@@ -66,11 +68,11 @@ class Bench:
             self.network.client, [sys.executable, str(HERE / "talk.py"), SERVER4, str(port), str(path)], self.log
         )
 
-    def submit(self, client: Postfix, until: str, *recipients: str) -> None:
+    def submit(self, client: Postfix, until: str, *recipients: str, options: tuple[str, ...] = ()) -> None:
         """Hand a message to the client's Postfix, wait until its log says ``until``; that log is the witness."""
         handed = self.scratch / "submission.log"
         to = [word for each in recipients for word in ("--to", each)]
-        command = [sys.executable, str(HERE / "smtplib_client.py"), "--server", "127.0.0.1", *to]
+        command = [sys.executable, str(HERE / "smtplib_client.py"), "--server", "127.0.0.1", *options, *to]
         self.network.run(self.network.client, command, handed)
         client.wait_for(until)
         kept = [line for line in client.log.read_text().splitlines() if "/smtp[" in line or "/lmtp[" in line]

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -48,6 +49,11 @@ class Network:
         self.client, self.server, self.middle = f"{tag}c", f"{tag}s", f"{tag}m"
         self._relay_arguments = relay
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._endings: list[Callable[[], object]] = []
+
+    def at_end(self, ending: Callable[[], object]) -> None:
+        """Have something done when nothing runs any more; the last first."""
+        self._endings.append(ending)
 
     def __enter__(self) -> Network:
         self._spaces = [self.client, self.server] + ([self.middle] if self._relay_arguments else [])
@@ -73,6 +79,9 @@ class Network:
             stop(process)
         for space in self._spaces:
             self._stop_all_in(space)
+        for ending in reversed(self._endings):
+            ending()
+        for space in self._spaces:
             ip("netns", "del", space)
 
     @staticmethod
@@ -94,13 +103,11 @@ class Network:
         self._processes.append(process)
         return process
 
-    def run(self, space: str, command: list[str], output: Path, *, timeout: float = 60) -> int:
+    def run(self, space: str, command: list[str], output: Path, *, stdin: bytes = b"", timeout: float = 60) -> int:
         """Run a command on one of the hosts, its output added to a file; return its exit code."""
         with output.open("ab") as log:
             whole = ["ip", "netns", "exec", space, *command]
-            return subprocess.run(
-                whole, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, timeout=timeout
-            ).returncode
+            return subprocess.run(whole, input=stdin, stdout=log, stderr=subprocess.STDOUT, timeout=timeout).returncode
 
     def wait_for_port(self, port: int) -> None:
         """Wait until the server listens, without connecting: the capture must not show us."""

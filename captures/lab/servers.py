@@ -9,6 +9,9 @@ from pathlib import Path
 
 from lab.network import HERE, Network
 
+TLS12_RSA = "smtpd_tls_protocols = >=TLSv1.2, <=TLSv1.2\ntls_high_cipherlist = kRSA\nsmtpd_tls_ciphers = high\n"
+"""Settings for TLS that the server's RSA key opens, whatever the client prefers."""
+
 MASTER = """\
 smtp      inet  n - n - - smtpd
 pickup    unix  n - n 60 1 pickup

@@ -8,6 +8,7 @@ import smtplib
 import ssl
 import time
 from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
 
 SENDER = "sender@example.net"
 
@@ -32,6 +33,26 @@ def context(chosen: argparse.Namespace) -> ssl.SSLContext:
     if chosen.keylog:
         made.keylog_filename = chosen.keylog
     return made
+
+
+def send(client: smtplib.SMTP, chosen: argparse.Namespace) -> None:
+    """Send the message, with what extensions were asked for."""
+    mail, sender, options = message(chosen.to, chosen.size), SENDER, []
+    if chosen.utf8:
+        sender = "jos\u00e9@example.net"
+        mail.replace_header("From", f"Jos\u00e9 <{sender}>")
+        options.append("SMTPUTF8")
+    if chosen.eight_bit:
+        mail.set_content("Caf\u00e9 au lait\n", cte="8bit")
+    if chosen.utf8 or chosen.eight_bit:
+        options.append("BODY=8BITMIME")
+    if chosen.dsn:
+        options += ["RET=HDRS", "ENVID=QQ314159"]
+        for_each = ["NOTIFY=SUCCESS,FAILURE", f"ORCPT=rfc822;{chosen.to[0]}"]
+        client.sendmail(sender, chosen.to, mail.as_bytes(policy=SMTP), options, for_each)
+    else:
+        policy = SMTPUTF8 if chosen.utf8 else SMTP
+        client.sendmail(sender, chosen.to, mail.as_bytes(policy=policy), options)
 
 
 def deliver(chosen: argparse.Namespace, mechanism: str, password: str) -> None:
@@ -60,7 +81,7 @@ def deliver(chosen: argparse.Namespace, mechanism: str, password: str) -> None:
         time.sleep(chosen.pause)
         client.data(message(chosen.to, chosen.size).as_bytes())
     else:
-        client.send_message(message(chosen.to, chosen.size), SENDER, chosen.to)
+        send(client, chosen)
     client.quit()
 
 
@@ -73,6 +94,9 @@ def main() -> None:
     arguments.add_argument("--tls12", action="store_true", help="TLS 1.2 with RSA key exchange")
     arguments.add_argument("--keylog")
     arguments.add_argument("--auth", action="append", help="MECHANISM:PASSWORD; one delivery each")
+    arguments.add_argument("--dsn", action="store_true", help="NOTIFY, ORCPT, RET, ENVID (RFC 3461)")
+    arguments.add_argument("--utf8", action="store_true", help="SMTPUTF8 (RFC 6531)")
+    arguments.add_argument("--eight-bit", action="store_true", help="8BITMIME (RFC 6152)")
     arguments.add_argument("--pause", type=float, default=0, help="seconds before each command")
     arguments.add_argument("--size", type=int, default=300)
     arguments.add_argument("--to", action="append")

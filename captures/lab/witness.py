@@ -61,6 +61,61 @@ def talk(log: str) -> Iterator[Said]:
             yield line[0], line[3:]
 
 
+def exim(log: str) -> Iterator[Said]:
+    """``SMTP>> EHLO x``, ``SMTP|> MAIL`` and ``SMTP+> DATA`` where pipelined, ``SMTP<< 250-x`` and indented lines."""
+    for line in log.splitlines():
+        if found := re.match(r" *SMTP[>|+]> (.*)", line):
+            yield "C", found[1]
+        elif found := re.match(r" *SMTP<< (.*)|^ {9}(\d{3}[ -].*)", line):
+            yield "S", found[1] or found[2]
+
+
+def opensmtpd(log: str) -> Iterator[Said]:
+    """``mta: 0x5555: >>> EHLO x`` and ``<<< 250 x`` of ``-T mta``."""
+    for line in log.splitlines():
+        if found := re.match(r"mta: \w+: (>>>|<<<) (.*)", line):
+            yield ("C" if found[1] == ">>>" else "S"), found[2]
+
+
+def postfix_server(log: str) -> Iterator[Said]:
+    """The server's ``< unknown[address]: EHLO x`` and ``> unknown[address]: 250 x`` for a debug peer."""
+    for line in log.splitlines():
+        if found := re.search(r"/smtpd\[\d+\]: ([<>]) [^ ]+: (.*)", line):
+            yield ("C" if found[1] == "<" else "S"), found[2]
+
+
+def nodemailer(log: str) -> Iterator[Said]:
+    """``[time] DEBUG [id] C: EHLO x`` and ``S: 250 x``, the further lines of a reply with more blanks before."""
+    for line in log.splitlines():
+        if found := re.match(r"\[[^]]*\] \w+ +\[[^]]*\](?: \[[^]]*\])? ([CS]): (.*)", line):
+            yield found[1], found[2]
+        elif found := re.match(r"\[[^]]*\] \w+ +\[[^]]*\](?: \[[^]]*\])? {4,}(\d{3}[ -].*)", line):
+            yield "S", found[1]
+
+
+def net_smtp(log: str) -> Iterator[Said]:
+    """``Net::SMTP=GLOB(0x55)>>> EHLO x`` and ``<<< 250 x`` of Perl's ``Debug``."""
+    for line in log.splitlines():
+        if found := re.match(r"Net::SMTP\w*=GLOB\(\w+\)(>>>|<<<) ?(.*)", line):
+            yield ("C" if found[1] == ">>>" else "S"), found[2]
+
+
+def sendmail(log: str) -> Iterator[Said]:
+    """``>>> EHLO x`` and the bare reply of ``-v``."""
+    for line in log.splitlines():
+        if line.startswith(">>> "):
+            yield "C", line[4:]
+        elif re.match(r"\d{3}[ -]", line):
+            yield "S", line
+
+
+def aiosmtpd(log: str) -> Iterator[Said]:
+    """The server's ``('address', port) >> b'EHLO x'`` and ``<< b'250 x\\r\\n'``."""
+    for line in log.splitlines():
+        if found := re.match(r"\('[^)]*\) (>>|<<) (b['\"].*)", line):
+            yield ("C" if found[1] == ">>" else "S"), ast.literal_eval(found[2]).decode("latin-1")
+
+
 READERS: dict[str, Callable[[str], Iterator[Said]]] = {
     "smtplib": smtplib,
     "swaks": swaks,
@@ -68,6 +123,13 @@ READERS: dict[str, Callable[[str], Iterator[Said]]] = {
     "curl": curl,
     "msmtp": msmtp,
     "talk": talk,
+    "exim": exim,
+    "opensmtpd": opensmtpd,
+    "postfix-server": postfix_server,
+    "nodemailer": nodemailer,
+    "net-smtp": net_smtp,
+    "sendmail": sendmail,
+    "aiosmtpd": aiosmtpd,
 }
 
 

@@ -94,9 +94,10 @@ def take_end(connection: Connection, end: End, capture: str) -> bool:
     first, second = (connection.low, connection.high) if end.low else (connection.high, connection.low)
     if not connection.plain or first.next_seq != end.first_seq or second.next_seq != end.second_seq:
         return False
-    if first.ripe is not None or second.ripe is not None:
-        return False
     stream = connection.stream
+    # Without its handshake each ACK is still asked whether it is the one that completes it.
+    if first.ripe is not None or second.ripe is not None or stream.established_ns is None:
+        return False
     rows = end.end - end.begin
     connection.count += rows
     first.now = second.now = connection.count

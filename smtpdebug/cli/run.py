@@ -177,7 +177,18 @@ def _count(number: int, noun: str) -> str:
 def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
     """Where data goes: standard output, or the file of ``-o``."""
     if options.output is None or options.output == "-":
-        yield sys.stdout.buffer
+        out = sys.stdout.buffer
+        if not isinstance(out, io.RawIOBase):
+            yield out
+            return
+        # PYTHONUNBUFFERED: a raw write may take less than it is given.
+        buffered = io.BufferedWriter(out, 1 << 16)
+        try:
+            yield buffered
+            buffered.flush()
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                buffered.detach()
         return
     with open(options.output, "wb") as file:
         yield file

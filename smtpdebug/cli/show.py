@@ -163,7 +163,7 @@ def _fresh(ts_ns: int) -> bool:
 
 
 def _judge() -> Judge:
-    from smtpdebug.cli.judging import Verdicts
+    from smtpdebug.rules.verdicts import Verdicts
 
     return Verdicts()
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from smtpdebug.model.findings import Finding, Severity
 from smtpdebug.model.smtp import Command, Conversation, Exchange
 from smtpdebug.model.streams import Stream
-from smtpdebug.rules.memory import ServerMemory, ServerRecord
+from smtpdebug.rules.memory import Earlier
 from smtpdebug.rules.registry import (
     BARE,
     ENCRYPTED,
@@ -41,11 +41,12 @@ from smtpdebug.rules.registry import (
     matching,
 )
 from smtpdebug.rules.scope import concerns_mail
+from smtpdebug.rules.sighting import Sighting
 from smtpdebug.rules.state import HELLOS, State, begin
 from smtpdebug.rules.syntax import is_plain, is_plain_name
 from smtpdebug.rules.table import EXPECTED, KNOWN_VERBS
 
-__all__ = ["Judge", "RuleSet", "ServerMemory", "ServerRecord"]
+__all__ = ["Judge", "RuleSet", "place"]
 
 _Step: TypeAlias = tuple[Check, Rule, bool]
 """Function, rule, whether it takes the state."""
@@ -69,7 +70,6 @@ class RuleSet:
         ignore: selectors taken away again.
         preview: also take rules of status ``preview`` (one selected by its full id is always taken).
         severities: selector -> severity in this run; later ones win.
-        memory: what is known of servers; one for the run, made here if not given.
 
     Raises:
         UnknownRuleError: a selector that names no rule.
@@ -82,9 +82,7 @@ class RuleSet:
         *,
         preview: bool = False,
         severities: Mapping[str, Severity | str] | None = None,
-        memory: ServerMemory | None = None,
     ) -> None:
-        self.memory = memory if memory is not None else ServerMemory()
         self.rules = _chosen(tuple(select), tuple(ignore), preview)
         self._severity = {r.id: r.severity for r in self.rules}
         for selector, severity in (severities or {}).items():
@@ -93,6 +91,7 @@ class RuleSet:
                     self._severity[r.id] = Severity(severity)
         self._exchange_rules = [r for r in self.rules if r.on == "exchange"]
         self._conversation_rules = [r for r in self.rules if r.on == "conversation"]
+        self._comparisons = [r for r in self.rules if r.on == "sighting"]
         self._verbs = {v for r in self._exchange_rules for v in r.verbs or ()} | {UNASKED}
         self._plans: dict[_Key, tuple[tuple[_Step, ...], tuple[_Step, ...]]] = {}
         self._silent: set[tuple[_Key, tuple[bytes, ...]]] = set()
@@ -103,10 +102,10 @@ class RuleSet:
         return self._severity[rule_id]
 
     def judge(self, conversation: Conversation) -> list[Finding]:
-        """All findings of a finished conversation, by place; remembers its server and changes nothing else."""
+        """All findings of a finished conversation taken alone, by place; changes nothing."""
         findings = Judge(self, conversation).close()
         if len(findings) > 1:
-            findings.sort(key=_place)
+            findings.sort(key=place)
         return findings
 
     def judge_exchange(self, state: State, exchange: Exchange) -> list[Finding]:
@@ -137,30 +136,25 @@ class RuleSet:
             for said in check(exchange, state) if takes_state else check(exchange):
                 findings.append(self._finding(rule, said))  # noqa: PERF401  # a generator a rule would cost more
         if len(findings) > 1:
-            findings.sort(key=_place)
+            findings.sort(key=place)
         return findings
 
     def judge_end(self, conversation: Conversation, state: State) -> list[Finding]:
-        """The findings of the rules on whole conversations; then remembers the server."""
+        """The findings of the rules on whole conversations."""
         findings: list[Finding] = []
         if not concerns_mail(conversation):
             return findings
-        given = {"state": state, "memory": self.memory}
         situation = _end_situation(conversation)
         for rule in self._conversation_rules:
             if rule.when and not situation & rule.when:
                 continue
-            takes = rule.takes
-            if not takes:
-                said_all = rule.check(conversation)
-            elif len(takes) == 1:
-                said_all = rule.check(conversation, given[takes[0]])
-            else:
-                said_all = rule.check(conversation, *(given[name] for name in takes))
-            for said in said_all:
+            for said in rule.check(conversation, state) if rule.takes else rule.check(conversation):
                 findings.append(self._finding(rule, said))  # noqa: PERF401  # as above
-        self.memory.remember(conversation, state)
         return findings
+
+    def compare(self, seen: Sighting, earlier: Earlier) -> list[Finding]:
+        """The findings that a conversation gives beside earlier ones; ``earlier`` is asked and not changed."""
+        return [self._finding(rule, said) for rule in self._comparisons for said in rule.check(seen, earlier)]
 
     def _ask_pure(self, exchange: Exchange, plan: tuple[_Step, ...], findings: list[Finding]) -> None:
         for check, rule, _ in plan:
@@ -326,5 +320,6 @@ def _disturbed(stream: Stream) -> bool:
     )
 
 
-def _place(finding: Finding) -> tuple[int, int, str]:
+def place(finding: Finding) -> tuple[int, int, str]:
+    """The order of findings: by time, frame and rule."""
     return finding.at.ts_ns, finding.at.frame, finding.rule

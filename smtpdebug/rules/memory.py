@@ -1,70 +1,101 @@
-"""What a run remembers of each server beyond one conversation, for rules that compare (bounded)."""
+"""What a run remembers of earlier conversations, for what compares them: bounded, the oldest forgotten first."""
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final, TypeVar
+
 import msgspec
 
-from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Location
-from smtpdebug.rules.state import State
+from smtpdebug.rules.sighting import ACCEPTED, Sighting
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+OFFERS: Final = 10_000
+"""Servers (address and port) whose offers are remembered."""
+SENDING: Final = 1024
+"""Servers whose accepted messages are remembered."""
+TRIPLETS: Final = 4096
+"""Deferred (client, sender, recipient) triplets remembered."""
+FAILED_CONNECTS: Final = 64
+WINDOW_NS: Final = 10_000_000_000
+"""A sending rate is counted over the ten seconds before: shorter is noise, longer hides a burst."""
 
 
-class ServerRecord(msgspec.Struct, gc=False):
-    """One server (address and port), from the conversations judged so far."""
+class Offer(msgspec.Struct, gc=False):
+    """Where one server was first seen to offer STARTTLS in clear, and where not to."""
 
-    conversations: int = 0
-    keywords_in_clear: dict[str, Location] = {}
-    """EHLO keyword seen outside TLS -> the first reply that offered it."""
-    without_starttls: list[Location] = []
-    """EHLO replies outside TLS that did not offer STARTTLS; the first few."""
-    reused_tls: int = 0
-    """Conversations that went into TLS."""
+    there: Location | None = None
+    missing: Location | None = None
 
 
-_NO_RECORD = ServerRecord()
+_NO_OFFER: Final = Offer()
 
 
-class ServerMemory:
-    """Records by server, in the order of the conversations judged; at most ``limit`` servers, the oldest forgotten.
+class Earlier:
+    """Fed with each conversation's sighting in order of output; tells what a single conversation cannot."""
 
-    ``forgotten`` counts the servers dropped.
-    """
+    def __init__(self) -> None:
+        self._offers: dict[tuple[str, int], Offer] = {}
+        self._accepted: dict[str, deque[int]] = {}
+        self._deferred: dict[tuple[str, str, str], int] = {}
+        self._failed_v6: deque[tuple[int, int]] = deque(maxlen=FAILED_CONNECTS)
 
-    def __init__(self, limit: int = 10_000, keywords: int = 64, examples: int = 8) -> None:
-        self._limit, self._keywords, self._examples = limit, keywords, examples
-        self._records: dict[tuple[str, int], ServerRecord] = {}
-        self.forgotten = 0
+    def remember(self, seen: Sighting) -> None:
+        """Take in a conversation: its offer, accepted messages, deferred recipients, failed IPv6 connect."""
+        if seen.starttls is not None:
+            offer = _kept(self._offers, (seen.server, seen.port), OFFERS) or Offer()
+            if seen.starttls:
+                offer.there = offer.there or seen.starttls_at
+            else:
+                offer.missing = offer.missing or seen.starttls_at
+            self._offers[seen.server, seen.port] = offer
+        if not seen.connected and seen.syn_ns is not None and ":" in seen.server:
+            self._failed_v6.append((seen.port, seen.syn_ns))
+        if seen.accepted:
+            times = _kept(self._accepted, seen.server, SENDING)
+            if times is None:
+                times = self._accepted[seen.server] = deque(maxlen=ACCEPTED)
+            times.extend(seen.accepted)
+        for sender, recipient in seen.deferred:
+            triplet = (seen.client, sender, recipient)
+            _kept(self._deferred, triplet, TRIPLETS)
+            self._deferred[triplet] = seen.opened.ts_ns
 
-    def of(self, conversation: Conversation) -> ServerRecord:
-        """What earlier conversations with the same server showed; empty if there were none."""
-        server = conversation.stream.server
-        return self._records.get((server.ip, server.port), _NO_RECORD)
+    def offer(self, seen: Sighting) -> Offer:
+        """What the same server offered before; nothing known if it was not seen."""
+        return self._offers.get((seen.server, seen.port), _NO_OFFER)
 
-    def remember(self, conversation: Conversation, state: State) -> None:
-        """Add a finished conversation; ``state`` is the model at its end."""
-        server = conversation.stream.server
-        key = (server.ip, server.port)
-        record = self._records.get(key)
-        if record is None:
-            if len(self._records) >= self._limit:
-                del self._records[next(iter(self._records))]
-                self.forgotten += 1
-            record = self._records[key] = ServerRecord()
-        record.conversations += 1
-        if conversation.tls is not None:
-            record.reused_tls += 1
-        self._remember_hello(record, conversation, state)
+    def accepted_per_second(self, server: str, ts_ns: int) -> float | None:
+        """Messages a second this server accepted in the ``WINDOW_NS`` before ``ts_ns``; ``None`` if fewer than two."""
+        times = self._accepted.get(server)
+        recent = [t for t in times or () if ts_ns - WINDOW_NS <= t <= ts_ns]
+        if len(recent) < 2:
+            return None
+        return len(recent) / max((ts_ns - min(recent)) / 1e9, 1.0)
 
-    def _remember_hello(self, record: ServerRecord, conversation: Conversation, state: State) -> None:
-        offered = state.extensions_before_tls if state.encrypted else state.extensions
-        if offered is None or not (state.encrypted or state.esmtp):
-            return
-        reply = state.helo_reply
-        at = reply.at if reply is not None else conversation.stream.opened
-        if "STARTTLS" not in offered and len(record.without_starttls) < self._examples:
-            record.without_starttls.append(at)
-        known = record.keywords_in_clear
-        if len(known) < self._keywords:
-            for keyword in offered:
-                if keyword not in known and len(known) < self._keywords:
-                    known[keyword] = at
+    @property
+    def any_deferred(self) -> bool:
+        """Some recipient was put off."""
+        return bool(self._deferred)
+
+    def deferred(self, client: str, sender: str, recipient: str) -> int | None:
+        """When the conversation began in which this triplet was last put off, or ``None``."""
+        return self._deferred.get((client, sender, recipient))
+
+    def failed_v6(self, port: int, ts_ns: int, within_ns: int) -> int | None:
+        """Time of an IPv6 connect to this port that failed within ``within_ns`` before ``ts_ns``, or ``None``."""
+        for failed_port, began in reversed(self._failed_v6):
+            if failed_port == port and 0 <= ts_ns - began <= within_ns:
+                return began
+        return None
+
+
+def _kept(records: dict[K, V], key: K, limit: int) -> V | None:
+    """The record; where there is none, room for it."""
+    found = records.get(key)
+    if found is None and len(records) >= limit:
+        del records[next(iter(records))]
+    return found

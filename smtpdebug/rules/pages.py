@@ -9,6 +9,7 @@ from smtpdebug.rules.registry import FAMILIES, Rule, all_rules
 
 GENERATED: Final = "<!-- written by `make fix` from the docstring of the rule: edit that -->"
 _OPTIONS: Final = re.compile(r"```smtp(?P<options>[^\n]*)\n(?P<text>.*?)```", re.DOTALL)
+_ON: Final = {"sighting": "conversation, beside earlier ones"}
 _BASE: Final = "https://www.rfc-editor.org/rfc/rfc"
 _RFC: Final = re.compile(r"RFC (\d+)(?: §([\d.]+))?")
 
@@ -50,7 +51,12 @@ def link(ref: str) -> str:
 
 def page(rule: Rule) -> str:
     """The whole page of a rule as Markdown, ending in one newline."""
-    marks = [f"**{rule.severity}**", f"family *{rule.family}*", f"on each {rule.on}", f"since {rule.since}"]
+    marks = [
+        f"**{rule.severity}**",
+        f"family *{rule.family}*",
+        f"on each {_ON.get(rule.on, rule.on)}",
+        f"since {rule.since}",
+    ]
     if rule.security:
         marks.append("security")
     if rule.status != "stable":

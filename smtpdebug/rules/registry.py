@@ -7,8 +7,9 @@ A rule looks at one noun and yields ``(where, what)`` for each thing it has to s
         '''The page of the rule ...'''
 
 A rule on ``Exchange`` is given the exchange and the ``State`` *before* it. A rule on ``Conversation`` is given the
-conversation when it is over, and whichever of ``state`` (the model at its end) and ``memory`` (what is known of the
-same server, ``ServerMemory``) it names as further parameters.
+conversation when it is over, and ``state`` (the model at its end) if it names it. A rule on ``Sighting`` compares: it
+is given what is kept of a conversation for that purpose, and ``earlier`` (``memory.Earlier``), what is remembered of
+those that began before it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from smtpdebug.errors import SmtpDebugError
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation, Exchange
 from smtpdebug.model.streams import Location
+from smtpdebug.rules.sighting import Sighting
 
 Said: TypeAlias = tuple[Location, str]
 """Where and what; the text may be ``Indeterminate``."""
@@ -119,13 +121,13 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     name: str
     """Kebab-case, from the function's name: the pattern, not the remedy."""
     on: str
-    """``exchange`` or ``conversation``."""
+    """``exchange``, ``conversation`` or ``sighting``."""
     severity: Severity
     since: str
     refs: tuple[str, ...]
     check: Check
     takes: tuple[str, ...]
-    """Parameters after the first: ``state``, ``memory``."""
+    """Parameters after the first: ``state``; ``earlier``."""
     verbs: frozenset[str] | None = None
     """Exchange rules: only for these verbs (``None``: for all)."""
     oddities: int = 0
@@ -159,7 +161,7 @@ _loaded = False
 def rule(
     *,
     id: str,  # the word people use for it
-    on: type[Exchange] | type[Conversation],
+    on: type[Exchange] | type[Conversation] | type[Sighting],
     severity: Severity,
     since: str,
     refs: tuple[str, ...],
@@ -188,12 +190,12 @@ def rule(
         if status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
         takes = tuple(inspect.signature(check).parameters)[1:]
-        if not set(takes) <= {"state", "memory"}:
+        if takes != ("earlier",) if on is Sighting else not set(takes) <= {"state"}:
             raise ValueError(f"rule {id}: unknown parameters {takes}")
         _rules[id] = Rule(
             id=id,
             name=check.__name__.replace("_", "-"),
-            on="exchange" if on is Exchange else "conversation",
+            on=on.__name__.lower(),
             severity=severity,
             since=since,
             refs=refs,

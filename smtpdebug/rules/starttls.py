@@ -10,9 +10,9 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Injected, Reply
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.memory import ServerMemory
+from smtpdebug.rules.memory import Earlier
 from smtpdebug.rules.registry import WITH_TLS, Said, rule
-from smtpdebug.rules.state import State
+from smtpdebug.rules.sighting import Sighting
 
 MASK: Final = re.compile(r"X{7,}[A-Z]?$|\*{4,}$")
 """What firewalls (Cisco PIX and ASA, ``inspect esmtp``) write over a keyword or verb, length kept."""
@@ -319,8 +319,8 @@ def greeting_masked(exchange: Exchange) -> Iterator[Said]:
         yield exchange.reply.at, "the greeting is written over with stars"
 
 
-@rule(id="ST109", on=Conversation, severity=Severity.WARNING, since="0.1", refs=("RFC 3207 §6",), security=True)
-def starttls_offer_not_steady(conversation: Conversation, state: State, memory: ServerMemory) -> Iterator[Said]:
+@rule(id="ST109", on=Sighting, severity=Severity.WARNING, since="0.1", refs=("RFC 3207 §6",), security=True)
+def starttls_offer_not_steady(sighting: Sighting, earlier: Earlier) -> Iterator[Said]:
     """The same server offers STARTTLS in some conversations of the capture and not in others.
 
     ## Why it matters
@@ -366,20 +366,13 @@ def starttls_offer_not_steady(conversation: Conversation, state: State, memory: 
     A server may keep STARTTLS from chosen clients (Postfix: smtpd_discard_ehlo_keyword_address_maps), and does not
     offer it again inside TLS, which is not counted.
     """
-    if not state.esmtp and not state.encrypted:
+    if sighting.starttls is None or sighting.starttls_at is None:
         return
-    offered = state.extensions_before_tls if state.encrypted else state.extensions
-    if offered is None or (conversation.tls is not None and conversation.tls.mode == "implicit"):
-        return
-    record = memory.of(conversation)
-    if not record.conversations:
-        return
-    reply = state.helo_reply
-    at = reply.at if reply is not None and not state.encrypted else conversation.stream.opened
-    if "STARTTLS" in offered:
-        if record.without_starttls and "STARTTLS" not in record.keywords_in_clear:
-            earlier = record.without_starttls[0]
-            yield at, f"STARTTLS is offered here and was not in frame {earlier.frame} of {earlier.capture}"
-    elif "STARTTLS" in record.keywords_in_clear and not state.lossy:
-        earlier = record.keywords_in_clear["STARTTLS"]
-        yield at, f"STARTTLS is not offered here and was in frame {earlier.frame} of {earlier.capture}"
+    before = earlier.offer(sighting)
+    if sighting.starttls:
+        if before.missing is not None and before.there is None:
+            where = f"frame {before.missing.frame} of {before.missing.capture}"
+            yield sighting.starttls_at, f"STARTTLS is offered here and was not in {where}"
+    elif before.there is not None and not sighting.lossy:
+        where = f"frame {before.there.frame} of {before.there.capture}"
+        yield sighting.starttls_at, f"STARTTLS is not offered here and was in {where}"

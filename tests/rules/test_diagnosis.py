@@ -10,11 +10,14 @@ import pytest
 from smtpdebug.cli import diagnosis_pages as writer
 from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.smtp import Conversation
-from smtpdebug.rules.diagnosis import DIAGNOSES, DiagnosisSpec, Memory, diagnose
+from smtpdebug.rules.diagnosis import DIAGNOSES, DiagnosisSpec, diagnose
 from smtpdebug.rules.diagnosis.facts import Facts, Trigger
 from smtpdebug.rules.diagnosis.pages import all_pages
 from smtpdebug.rules.examples import apply_facts, bare, blocks, sections
 from smtpdebug.rules.judge import Judge, RuleSet
+from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.sighting import Sighting
+from smtpdebug.rules.verdicts import Verdicts
 from smtpdebug.testing import dialogue
 
 SPECS = sorted(DIAGNOSES.values(), key=lambda spec: int(spec.id[1:]))
@@ -159,10 +162,15 @@ def test_ipv6_fallback_needs_the_failed_attempt_before() -> None:
     )
     after.stream.syn_ns = after.stream.last_syn_ns = after.stream.opened.ts_ns
     after.stream.syn_ack_ns = after.stream.established_ns = after.stream.opened.ts_ns + 1000
-    memory = Memory()
-    assert "D07" not in ids(diagnose(after, memory))
-    memory.observe(failed)
-    assert "D07" in ids(diagnose(after, memory))
+    assert judged(after) == [[]]
+    assert judged(failed, after)[1] == ["D07"]
+
+
+def judged(*conversations: Conversation) -> list[list[str]]:
+    verdicts = Verdicts()
+    for conversation in conversations:
+        verdicts.judge(conversation)
+    return [ids(conversation.diagnoses) for conversation in conversations]
 
 
 GREYLIST = """
@@ -183,10 +191,17 @@ GREYLIST = """
 def test_greylisting_is_known_when_the_triplet_comes_back() -> None:
     first = dialogue(GREYLIST.format(reply="450 4.2.0 not now"))
     second = dialogue(GREYLIST.format(reply="250 2.1.5 Ok"), start="2024-01-01T00:10:00Z")
-    memory = Memory()
-    assert "D55" not in ids(diagnose(first, memory))
-    memory.observe(first)
-    assert "D55" in ids(diagnose(second, memory))
+    assert "D55" not in judged(second)[0]
+    before, after = judged(first, second)
+    assert "D55" not in before
+    assert "D55" in after
+    assert "10 min earlier" in next(d.says for d in second.diagnoses if d.id == "D55")
+
+
+def test_a_server_that_said_greylisted_is_not_told_twice() -> None:
+    first = dialogue(GREYLIST.format(reply="450 4.2.0 Greylisted, come back later"))
+    again = dialogue(GREYLIST.format(reply="450 4.2.0 Greylisted, come back later"), start="2024-01-01T00:01:00Z")
+    assert [found.count("D55") for found in judged(first, again)] == [1, 1]
 
 
 def test_throttling_prints_the_rate_that_was_seen() -> None:
@@ -210,13 +225,34 @@ def test_throttling_prints_the_rate_that_was_seen() -> None:
     assert "rate" in found[0].advice
 
 
+def test_throttling_after_earlier_conversations_tells_their_rate_too() -> None:
+    before = [dialogue(CLEAN, start=f"2024-01-01T00:00:0{second}Z") for second in (0, 2, 4)]
+    held = dialogue(
+        "S: 220 mx.example.org ESMTP\nC: EHLO a.example\nS: 250 x\nC: MAIL FROM:<a@example.net>\n"
+        "S: 450 4.7.1 Error: too much mail from 192.0.2.7\nC: QUIT\nS: 221 bye",
+        start="2024-01-01T00:00:06Z",
+    )
+    assert judged(held)[0] == ["D52"]
+    assert "On earlier connections" not in held.diagnoses[0].says
+    assert judged(*before, held)[-1] == ["D52"]
+    # three messages in the six seconds since the first was accepted
+    assert held.diagnoses[0].says.endswith(
+        "On earlier connections of this capture the server took 0.5 messages a second."
+    )
+
+
 def test_memory_is_bounded() -> None:
-    memory = Memory()
-    conversation = dialogue(CLEAN)
-    for number in range(1100):
-        apply_facts(conversation, f'server_ip = "198.51.{number // 256}.{number % 256}"')
-        memory.observe(conversation)
-    assert memory.accepted_per_second("198.51.0.0", conversation.stream.last.ts_ns) is None
+    earlier, at = Earlier(), bare().stream.opened
+    for number in range(11_000):
+        seen = Sighting("192.0.2.7", f"server {number}", 25, at, starttls=True, starttls_at=at)
+        seen.accepted, seen.deferred = [at.ts_ns, at.ts_ns], [("a", f"b {number}")]
+        earlier.remember(seen)
+    assert earlier.accepted_per_second("server 0", at.ts_ns) is None
+    assert earlier.accepted_per_second("server 10999", at.ts_ns) == 2.0
+    assert earlier.deferred("192.0.2.7", "a", "b 0") is None
+    assert earlier.deferred("192.0.2.7", "a", "b 10999") == at.ts_ns
+    assert earlier.offer(Sighting("", "server 0", 25, at)).there is None
+    assert earlier.offer(Sighting("", "server 10999", 25, at)).there == at
 
 
 def test_pages_name_every_diagnosis() -> None:

@@ -168,13 +168,36 @@ def test_the_catalogue_is_of_the_promised_size() -> None:
 
 
 def test_a_second_conversation_with_a_server_knows_the_first() -> None:
-    rules = RuleSet()
-    offers = "S: 220 mx.example.org\nC: EHLO c.example.net\nS: 250-mx.example.org\nS: 250 STARTTLS"
-    rules.judge(dialogue(offers))
-    record = rules.memory.of(dialogue(offers))
-    assert record.conversations == 1
-    assert record.keywords_in_clear["STARTTLS"].frame == 4
-    assert record.without_starttls == []
+    text = "S: 220 mx.example.org\nC: EHLO c.example.net\nS: 250-mx.example.org\nS: 250 "
+    offered, masked = text + "STARTTLS", text + "8BITMIME"
+    inside = offered + "\nC: STARTTLS\nS: 220 go\n-- tls --\nC: EHLO c.example.net\nS: 250-mx.example.org\nS: 250 SIZE"
+    assert steady(offered, offered, inside) == []
+    assert steady(masked, masked) == []
+    assert steady(offered, masked) == [("STARTTLS is not offered here and was in frame 4 of dialogue", 4)]
+    assert steady(inside, masked) == [("STARTTLS is not offered here and was in frame 4 of dialogue", 4)]
+    assert steady(masked, inside) == [("STARTTLS is offered here and was not in frame 4 of dialogue", 4)]
+    assert steady(offered, masked, rules=RuleSet(ignore=["ST109"])) == []
+
+
+def test_comparisons_have_the_severity_of_the_run_and_their_place_among_the_others() -> None:
+    verdicts = Verdicts(RuleSet(severities={"ST109": "error"}))
+    text = "S: 220 mx.example.org\nC: EHLO c.example.net\nS: 250-mx.example.org\nS: 250 {}\nC: FROB\nS: 500 what"
+    verdicts.judge(dialogue(text.format("STARTTLS")))
+    second = dialogue(text.format("SIZE"))
+    verdicts.judge(second)
+    (found,) = (f for f in second.findings if f.rule == "ST109")
+    assert found.severity is Severity.ERROR
+    assert second.findings[-1].rule != "ST109"
+    frames = [f.at.frame for f in second.findings]
+    assert frames == sorted(frames)
+
+
+def steady(*texts: str, rules: RuleSet | None = None) -> list[tuple[str, int]]:
+    verdicts = Verdicts(rules)
+    conversations = [dialogue(text) for text in texts]
+    for conversation in conversations:
+        verdicts.judge(conversation)
+    return [(f.message, f.at.frame) for c in conversations for f in c.findings if f.rule == "ST109"]
 
 
 def test_verdicts_fill_in_findings_and_diagnoses() -> None:

@@ -9,6 +9,7 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.rules import examples, pages
 from smtpdebug.rules.judge import RuleSet
 from smtpdebug.rules.registry import Rule, all_rules
+from smtpdebug.rules.verdicts import Verdicts
 from smtpdebug.testing import dialogue_with_marks
 
 RULES = [rule for rule in all_rules() if rule.status != "removed"]
@@ -40,10 +41,11 @@ def _conversations(rule: Rule, heading: str) -> list[tuple[Conversation, list[in
 def test_the_example_fires_on_the_marked_line_and_nowhere_else(rule: Rule) -> None:
     conversations = _conversations(rule, "Example")
     assert conversations, "a page needs an example"
-    ruleset = RuleSet(preview=True)  # one for all: a rule with a memory compares conversations
+    verdicts = Verdicts(RuleSet(preview=True))  # one for all: a rule may compare conversations
     for number, (conversation, wanted) in enumerate(conversations, 1):
-        found = [f.at.frame for f in ruleset.judge(conversation) if f.rule == rule.id]
-        if "memory" in rule.takes and number < len(conversations):
+        verdicts.judge(conversation)
+        found = [f.at.frame for f in conversation.findings if f.rule == rule.id]
+        if rule.on == "sighting" and number < len(conversations):
             assert found == wanted
         elif "```facts" in pages.section(rule, "Example") and not wanted:
             assert found

@@ -9,12 +9,13 @@ from smtpdebug.rules.certificates import covers
 from smtpdebug.rules.examples import apply_facts, bare
 from smtpdebug.rules.judge import RuleSet
 from smtpdebug.rules.scope import concerns_mail
+from smtpdebug.rules.verdicts import Verdicts
 from smtpdebug.testing import dialogue
 
 
-def judged(conversation: Conversation, *select: str, ruleset: RuleSet | None = None) -> list[str]:
-    findings = (ruleset or RuleSet(select=select or ("ST",))).judge(conversation)
-    return [f.rule for f in (findings if findings is not None else conversation.findings)]
+def judged(conversation: Conversation, *select: str, verdicts: Verdicts | None = None) -> list[str]:
+    (verdicts or Verdicts(RuleSet(select=select or ("ST",)))).judge(conversation)
+    return [f.rule for f in conversation.findings]
 
 
 def facts(text: str) -> Conversation:
@@ -58,20 +59,20 @@ OFFER = "S: 220 mx.example.org ESMTP\nC: EHLO a.example.net\nS: 250-mx.example.o
 
 
 def test_a_lost_offer_of_starttls_is_told_whichever_comes_first() -> None:
-    ruleset = RuleSet(select=("ST109",))
-    assert judged(dialogue(OFFER.format("STARTTLS")), ruleset=ruleset) == []
-    assert judged(dialogue(OFFER.format("8BITMIME")), ruleset=ruleset) == ["ST109"]
-    other = RuleSet(select=("ST109",))
-    assert judged(dialogue(OFFER.format("8BITMIME")), ruleset=other) == []
-    assert judged(dialogue(OFFER.format("STARTTLS")), ruleset=other) == ["ST109"]
+    verdicts = Verdicts(RuleSet(select=("ST109",)))
+    assert judged(dialogue(OFFER.format("STARTTLS")), verdicts=verdicts) == []
+    assert judged(dialogue(OFFER.format("8BITMIME")), verdicts=verdicts) == ["ST109"]
+    other = Verdicts(RuleSet(select=("ST109",)))
+    assert judged(dialogue(OFFER.format("8BITMIME")), verdicts=other) == []
+    assert judged(dialogue(OFFER.format("STARTTLS")), verdicts=other) == ["ST109"]
     # once: the many that are as they should be do not each accuse the one
-    assert judged(dialogue(OFFER.format("STARTTLS")), ruleset=other) == []
+    assert judged(dialogue(OFFER.format("STARTTLS")), verdicts=other) == []
 
 
 def test_two_ports_of_one_host_may_differ() -> None:
-    ruleset = RuleSet(select=("ST109",))
-    assert judged(dialogue(OFFER.format("STARTTLS"), port=587), ruleset=ruleset) == []
-    assert judged(dialogue(OFFER.format("8BITMIME"), port=25), ruleset=ruleset) == []
+    verdicts = Verdicts(RuleSet(select=("ST109",)))
+    assert judged(dialogue(OFFER.format("STARTTLS"), port=587), verdicts=verdicts) == []
+    assert judged(dialogue(OFFER.format("8BITMIME"), port=25), verdicts=verdicts) == []
 
 
 AUTH = "S: 220 mx.example.org ESMTP\nC: EHLO a.example.net\nS: 250-mx.example.org\nS: 250 AUTH PLAIN LOGIN\n"

@@ -27,11 +27,12 @@ from smtpdebug.rules.diagnosis import (  # noqa: F401 - importing registers
     stalls,
 )
 from smtpdebug.rules.diagnosis.facts import Facts
-from smtpdebug.rules.diagnosis.memory import Memory
-from smtpdebug.rules.diagnosis.registry import DIAGNOSES, RANK, DiagnosisSpec
+from smtpdebug.rules.diagnosis.registry import COMPARISONS, DIAGNOSES, RANK, DiagnosisSpec
+from smtpdebug.rules.memory import Earlier
 from smtpdebug.rules.scope import concerns_mail
+from smtpdebug.rules.sighting import Sighting
 
-__all__ = ["DIAGNOSES", "DiagnosisSpec", "Memory", "diagnose"]
+__all__ = ["DIAGNOSES", "DiagnosisSpec", "compare", "diagnose", "weight"]
 
 _BY_TRAITS: dict[int, tuple[DiagnosisSpec, ...]] = {}
 
@@ -43,16 +44,26 @@ def _asked(traits: int) -> tuple[DiagnosisSpec, ...]:
     return specs
 
 
-def diagnose(conversation: Conversation, memory: Memory | None = None) -> list[Diagnosis]:
+def diagnose(conversation: Conversation) -> list[Diagnosis]:
     """Say what a finished conversation suffers from, most confident first, then in order of evidence.
 
-    ``conversation.findings`` should be filled in before. ``memory`` is asked about earlier conversations; give the
-    conversation to ``memory.observe`` afterwards.
+    ``conversation.findings`` should be filled in before.
     """
     if not concerns_mail(conversation):
         return []
-    facts = Facts(conversation, memory)
-    found = [pair for spec in _asked(facts.traits) for pair in spec(facts)]
+    facts = Facts(conversation)
+    found = [diagnosis for spec in _asked(facts.traits) for diagnosis in spec(facts)]
     if len(found) > 1:
-        found.sort(key=lambda pair: (RANK[pair[0]], pair[1].evidence[0].ts_ns if pair[1].evidence else 0, pair[1].id))
-    return [diagnosis for _, diagnosis in found]
+        found.sort(key=weight)
+    return found
+
+
+def compare(seen: Sighting, earlier: Earlier) -> list[Diagnosis]:
+    """What a conversation suffers from as earlier ones show it; ``earlier`` is asked and not changed."""
+    return [DIAGNOSES[id].told(said) for id, comparison in COMPARISONS for said in comparison(seen, earlier)]
+
+
+def weight(diagnosis: Diagnosis) -> tuple[int, int, str]:
+    """The order of diagnoses: by confidence, place of the first evidence, and id."""
+    evidence = diagnosis.evidence
+    return RANK[diagnosis.confidence], evidence[0].ts_ns if evidence else 0, diagnosis.id

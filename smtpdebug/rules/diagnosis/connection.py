@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TLS_PORTS, TWICE_NS, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.sighting import Sighting
 
 FALLBACK_NS = 75 * SECOND
 """How long a client tries an IPv6 address before the next one: RFC 8305 says 250 ms, a plain connect() up to 75 s."""
@@ -305,8 +307,8 @@ def long_path(facts: Facts) -> Iterator[Seen]:
         )
 
 
-@diagnosis("D07", name="ipv6-tried-in-vain", on=Trigger.REMEMBERED)
-def fell_back_from_ipv6(facts: Facts) -> Iterator[Seen]:
+@diagnosis("D07", name="ipv6-tried-in-vain", on=Sighting)
+def fell_back_from_ipv6(sighting: Sighting, earlier: Earlier) -> Iterator[Seen]:
     """The client tried IPv6 first, got nowhere, and went on with IPv4.
 
     ## Evidence
@@ -331,16 +333,15 @@ def fell_back_from_ipv6(facts: Facts) -> Iterator[Seen]:
     bytes = [10, 10]
     ```
     """
-    stream = facts.stream
-    if facts.memory is None or stream.syn_ns is None or ":" in stream.server.ip or stream.syn_ack_ns is None:
+    if sighting.syn_ns is None or not sighting.connected or ":" in sighting.server:
         return
-    began = facts.memory.failed_v6_before(stream.server.port, stream.syn_ns, FALLBACK_NS)
+    began = earlier.failed_v6(sighting.port, sighting.syn_ns, FALLBACK_NS)
     if began is not None:
         yield Seen(
-            f"An IPv6 connection to port {stream.server.port} failed {seconds(stream.syn_ns - began)} before this one "
+            f"An IPv6 connection to port {sighting.port} failed {seconds(sighting.syn_ns - began)} before this one "
             "over IPv4.",
             Confidence.LOW,
-            (stream.opened,),
+            (sighting.opened,),
         )
 
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER, Location, Side
-from smtpdebug.rules.diagnosis.memory import Memory
 from smtpdebug.rules.providers import Provider, known
 
 SECOND = 1_000_000_000
@@ -47,8 +46,6 @@ class Trigger(enum.IntFlag):
     """Somebody was silent for long between two exchanges."""
     NOTHING_SENT = 512
     """Recipients were named and no mail data was sent."""
-    REMEMBERED = 1024
-    """An earlier conversation of the capture may explain this one."""
 
 
 MANY_EXCHANGES = 8
@@ -68,7 +65,6 @@ class Facts:
         "failed",
         "greeting",
         "helo",
-        "memory",
         "quit",
         "slow",
         "stream",
@@ -76,10 +72,9 @@ class Facts:
         "unanswered",
     )
 
-    def __init__(self, conversation: Conversation, memory: Memory | None = None) -> None:
+    def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
         self.stream = conversation.stream
-        self.memory = memory
         self.claimed: set[int] = set()
         """Exchanges that some diagnosis has explained already."""
         self.failed: list[Exchange] = []
@@ -137,8 +132,6 @@ class Facts:
             traits |= Trigger.MANY.value
         if self._recipients and not self._sent:
             traits |= Trigger.NOTHING_SENT.value
-        if self.memory is not None and self.memory.troubled:
-            traits |= Trigger.REMEMBERED.value
         return traits
 
     def _transport(self) -> int:

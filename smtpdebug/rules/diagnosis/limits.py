@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from smtpdebug.model.smtp import END_OF_DATA
 from smtpdebug.rules.diagnosis.facts import Facts, seconds
-from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, compared, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
+from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.sighting import Sighting
 
 
 @diagnosis("D52", name="throttled", on=Trigger.FAILED)
@@ -60,14 +62,14 @@ def throttled(facts: Facts) -> Iterator[Seen]:
     found = refusals(facts, "D52", pattern, codes={421, 432, 450, 451, 452, 454, 550, 554})
     if not found:
         return
-    rate = _observed(facts, found.first.at.ts_ns)
+    rate = _observed(facts)
     yield Seen(
         f"The server holds the client back: {found.quoted}{rate}.", Confidence.HIGH, found.evidence, found.advice
     )
 
 
-def _observed(facts: Facts, ts_ns: int) -> str:
-    """The sending rate that the capture shows."""
+def _observed(facts: Facts) -> str:
+    """The sending rate that the conversation shows."""
     accepted = [
         e.reply.at.ts_ns
         for e in facts.conversation.exchanges
@@ -76,14 +78,26 @@ def _observed(facts: Facts, ts_ns: int) -> str:
         and e.command.verb in (END_OF_DATA, "BDAT")
         and e.reply.code == 250
     ]
-    if facts.memory is not None:
-        rate = facts.memory.accepted_per_second(facts.stream.server.ip, ts_ns)
-        if rate is not None:
-            return f"; in this capture it took {rate:.1f} messages a second before"
     if len(accepted) > 1:
         took = max((accepted[-1] - accepted[0]) / 1e9, 0.001)
         return f"; this connection sent {len(accepted)} messages in {took:.1f} s"
     return ""
+
+
+@compared("D52")
+def throttled_after(sighting: Sighting, earlier: Earlier) -> Iterator[Seen]:
+    """The sending rate that earlier conversations with the server show."""
+    alone = sighting.throttled
+    if alone is None:
+        return
+    rate = earlier.accepted_per_second(sighting.server, alone.evidence[0].ts_ns)
+    if rate is not None:
+        yield Seen(
+            f"{alone.says} On earlier connections of this capture the server took {rate:.1f} messages a second.",
+            Confidence(alone.confidence),
+            tuple(alone.evidence),
+            alone.advice,
+        )
 
 
 @diagnosis("D53", name="server-timed-out-on-client", on=Trigger.FAILED)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from smtpdebug.model.smtp import END_OF_DATA
 from smtpdebug.rules.diagnosis.facts import Facts, seconds
-from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, compared, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
+from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.sighting import Sighting
 
 URL = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:)]")
 LIST_NAME = re.compile(
@@ -17,7 +19,7 @@ LIST_NAME = re.compile(
 )
 
 
-@diagnosis("D55", name="greylisted", on=Trigger.FAILED | Trigger.REMEMBERED)
+@diagnosis("D55", name="greylisted", on=Trigger.FAILED)
 def greylisted(facts: Facts) -> Iterator[Seen]:
     """The server puts off a sender it does not know yet.
 
@@ -65,24 +67,24 @@ def greylisted(facts: Facts) -> Iterator[Seen]:
         named = any("list" in text.lower() for text in found.first.texts)
         sure = Confidence.HIGH if named else found.sure(Confidence.LOW)
         yield Seen(f"The server greylists this sender: {found.quoted}.", sure, found.evidence, found.advice)
-    elif facts.memory is not None:
-        yield from _came_back(facts)
 
 
-def _came_back(facts: Facts) -> Iterator[Seen]:
-    for message in facts.conversation.messages:
-        for recipient in message.recipients[:20]:
-            if recipient.code is None or not 250 <= recipient.code < 260 or facts.memory is None:
-                continue
-            then = facts.memory.deferred_before(facts.stream.client.ip, message.mail_from, recipient.address)
-            if then is not None and then < facts.stream.opened.ts_ns:
-                yield Seen(
-                    f"The recipient put off {seconds(facts.stream.opened.ts_ns - then)} earlier is accepted now: "
-                    "greylisting, or a temporary fault that is over.",
-                    Confidence.MEDIUM,
-                    (facts.stream.opened,),
-                )
-                return
+@compared("D55")
+def came_back(sighting: Sighting, earlier: Earlier) -> Iterator[Seen]:
+    """A recipient that was put off in an earlier conversation is accepted in this one."""
+    if not earlier.any_deferred:
+        return
+    opened = sighting.opened
+    for sender, recipient in sighting.welcomed:
+        then = earlier.deferred(sighting.client, sender, recipient)
+        if then is not None and then < opened.ts_ns:
+            yield Seen(
+                f"The recipient put off {seconds(opened.ts_ns - then)} earlier is accepted now: "
+                "greylisting, or a temporary fault that is over.",
+                Confidence.MEDIUM,
+                (opened,),
+            )
+            return
 
 
 @diagnosis("D56", name="blocklisted", on=Trigger.FAILED)

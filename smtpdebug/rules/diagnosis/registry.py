@@ -1,4 +1,8 @@
-"""What a diagnosis is: a function over the facts of one conversation, with its page as docstring."""
+"""What a diagnosis is: a function over the facts of one conversation, with its page as docstring.
+
+What takes earlier conversations to say is a function over the sighting of this one and ``memory.Earlier``: a
+diagnosis of its own (``on=Sighting``), or one more way to come to a diagnosis (``compared``).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,10 @@ from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.diagnosis.facts import Facts, Trigger
 from smtpdebug.rules.examples import sections
+from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.sighting import Sighting
 
-__all__ = ["DIAGNOSES", "Confidence", "DiagnosisSpec", "Seen", "Trigger", "diagnosis"]
+__all__ = ["COMPARISONS", "DIAGNOSES", "Confidence", "DiagnosisSpec", "Seen", "Trigger", "compared", "diagnosis"]
 
 
 class Confidence(enum.StrEnum):
@@ -23,7 +29,7 @@ class Confidence(enum.StrEnum):
     LOW = "low"
 
 
-RANK = {Confidence.HIGH: 0, Confidence.MEDIUM: 1, Confidence.LOW: 2}
+RANK: dict[str, int] = {Confidence.HIGH: 0, Confidence.MEDIUM: 1, Confidence.LOW: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,9 @@ class Seen:
     advice: str | None = None
 
 
-Function = Callable[[Facts], Iterator[Seen]]
+Function = Callable[..., Iterator[Seen]]
+"""Over :class:`Facts`."""
+Comparison = Callable[[Sighting, Earlier], Iterator[Seen]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +60,46 @@ class DiagnosisSpec:
     advice: str
     otherwise: str
 
-    def __call__(self, facts: Facts) -> Iterator[tuple[Confidence, Diagnosis]]:
+    def __call__(self, facts: Facts) -> Iterator[Diagnosis]:
         """Give each sighting as the model's Diagnosis."""
-        for seen in self.function(facts):
-            yield (
-                seen.confidence,
-                Diagnosis(
-                    id=self.id,
-                    name=self.name,
-                    says=seen.says,
-                    advice=seen.advice or self.advice,
-                    confidence=str(seen.confidence),
-                    otherwise=self.otherwise,
-                    evidence=list(seen.evidence),
-                ),
-            )
+        return map(self.told, self.function(facts))
+
+    def told(self, seen: Seen) -> Diagnosis:
+        """A sighting as the model's Diagnosis."""
+        return Diagnosis(
+            id=self.id,
+            name=self.name,
+            says=seen.says,
+            advice=seen.advice or self.advice,
+            confidence=str(seen.confidence),
+            otherwise=self.otherwise,
+            evidence=list(seen.evidence),
+        )
 
 
 DIAGNOSES: dict[str, DiagnosisSpec] = {}
+COMPARISONS: list[tuple[str, Comparison]] = []
+"""Id of the diagnosis, and what comes to it from earlier conversations."""
 
 
-def diagnosis(id: str, *, name: str, on: Trigger) -> Callable[[Function], Function]:
+def compared(id: str) -> Callable[[Comparison], Comparison]:
+    """Register another way to a diagnosis: beside earlier conversations. It replaces what one alone gave."""
+
+    def register(comparison: Comparison) -> Comparison:
+        COMPARISONS.append((id, comparison))
+        return comparison
+
+    return register
+
+
+def diagnosis(id: str, *, name: str, on: Trigger | type[Sighting]) -> Callable[[Function], Function]:
     """Register a function as a diagnosis.
 
     Args:
         id: ``D`` and two or three digits, never reused.
         name: kebab-case, what is wrong and not the remedy.
-        on: the function is called only for conversations with at least one of these traits.
+        on: the function is called only for conversations with at least one of these traits; ``Sighting`` for one
+            that is about a conversation and earlier ones.
 
     Raises:
         ValueError: the id is taken, or the page lacks a section (an error of the programmer).
@@ -94,12 +115,14 @@ def diagnosis(id: str, *, name: str, on: Trigger) -> Callable[[Function], Functi
             id=id,
             name=name,
             title=page.split("\n", 1)[0],
-            on=on,
+            on=on if isinstance(on, Trigger) else Trigger(0),
             function=function,
             page=page,
             advice=" ".join(parts.get("What to do", "").split()),
             otherwise=" ".join(parts.get("Otherwise", "").split()),
         )
+        if on is Sighting:
+            COMPARISONS.append((id, function))
         return function
 
     return register

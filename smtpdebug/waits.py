@@ -82,6 +82,25 @@ def _time(mark: _Mark) -> int:
 
 
 def _exchange_turns(exchanges: list[Exchange]) -> list[_Mark]:
+    """In the usual case each command is answered before the next is sent."""
+    marks: list[_Mark] = []
+    last = 0
+    for exchange in exchanges:
+        command, reply, data = exchange.command, exchange.reply, exchange.data
+        if command is None or reply is None:
+            return _overlapping_turns(exchanges)
+        asked = command.at.ts_ns if data is None else data.at.ts_ns
+        answered = reply.at.ts_ns
+        if not last <= asked <= answered:
+            return _overlapping_turns(exchanges)
+        marks.append((asked, _SERVER))
+        marks.append((answered, _CLIENT))
+        last = answered
+    return marks
+
+
+def _overlapping_turns(exchanges: list[Exchange]) -> list[_Mark]:
+    """Pipelining, replies lost or nobody asked for: it is the server's turn while any command waits."""
     said: list[tuple[int, int]] = []
     marks: list[_Mark] = []
     for exchange in exchanges:

@@ -105,7 +105,10 @@ def lmtp_final_replies_missing(conversation: Conversation, state: State) -> Iter
     ## Innocent look-alikes
     A 421 ends everything at once. A capture that stops before the replies proves nothing.
     """
-    if not (state.lmtp or conversation.protocol == "lmtp") or state.lossy or conversation.stream.closed_by is None:
+    stream = conversation.stream
+    if not (state.lmtp or conversation.protocol == "lmtp") or state.lossy or any(stream.missing):
+        return
+    if stream.closed_by is None:
         return
     accepted, replies, data = 0, 0, None
     for exchange in conversation.exchanges:

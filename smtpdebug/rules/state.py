@@ -255,7 +255,8 @@ def _hello(state: State, exchange: Exchange, command: Command, reply: Reply | No
         state.lmtp = state.lmtp or command.verb == "LHLO"
         state.extensions = extensions_of(reply) if state.esmtp else {}
         state.reset_transaction()
-        state.uncertain = False
+        # Of a reply with a hole in it neither the extensions are known nor whether its end is that of another one.
+        state.uncertain = bool(reply.oddities & AFTER_GAP)
     elif command.verb != "HELO":
         state.ehlo_refused = True
 

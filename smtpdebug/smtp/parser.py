@@ -180,8 +180,9 @@ class ConversationParser:
         """The server speaks first (RFC 5321 3.1): its greeting answers no command line."""
         self._greeted = True
         if self._joined_late:
+            # In TLS there is no greeting after STARTTLS, which may be what the capture came too late for.
             early = chunk.side == SERVER and chunk.acked <= 0 and chunk.data[:3] in (b"220", b"554", b"521", b"421")
-            if not early and not chunk.encrypted:
+            if not early:
                 return
             self._joined_late = False
         at = self._established or chunk.began

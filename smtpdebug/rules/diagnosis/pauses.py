@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpdebug.model.smtp import END_OF_DATA, GREETING
-from smtpdebug.model.streams import CLIENT
+from smtpdebug.model.smtp import END_OF_DATA
+from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import IDLE_NS, SECOND, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 
 FINAL_REPLY_NS = 10 * SECOND
 """Content filters take seconds; from ten on clients with short time-outs are at risk."""
+_TIMED = frozenset(
+    {"EHLO", "HELO", "LHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "VRFY", "EXPN", "NOOP", "QUIT"}
+)
+"""Other verbs may be mail data that a hole in the capture made look like commands."""
 REPLY_NS = 5 * SECOND
 """One DNS query given up: the shortest wait that has a cause worth looking for."""
 
@@ -27,7 +31,8 @@ def slow_after_data(facts: Facts) -> Iterator[Seen]:
     step to ten minutes (RFC 5321 section 4.5.3.2.6). If the client closed first look for the same Message-ID twice.
 
     ## Otherwise
-    The last segments of the message were lost and came late.
+    The last segments of the message were lost and came late. The reply is not in the capture: where bytes of the server
+    are missing, or the capture ends when the client has just shut its side behind QUIT (Exim does), nothing is said.
 
     ## Example
     ```smtp
@@ -75,6 +80,8 @@ def slow_after_data(facts: Facts) -> Iterator[Seen]:
                 Confidence.HIGH,
                 (exchange.data.at, reply.began),
             )
+    if facts.stream.missing[SERVER] or _listens_still(facts):
+        return
     for exchange in facts.unanswered[-2:]:
         data = exchange.data
         if data is None or not data.ended or not (facts.stream.closed_by or "").startswith("client"):
@@ -87,6 +94,13 @@ def slow_after_data(facts: Facts) -> Iterator[Seen]:
             Confidence.HIGH,
             (data.at, facts.stream.last),
         )
+
+
+def _listens_still(facts: Facts) -> bool:
+    """Whether the client shut its side behind QUIT and waits for replies, as Exim does, when the capture ends."""
+    stream = facts.stream
+    ended = [*stream.rst_ns, stream.fin_ns[SERVER]]
+    return facts.quit and all(when is None for when in ended)
 
 
 @diagnosis("D85", name="server-slow", on=Trigger.WAIT)
@@ -128,9 +142,7 @@ def server_slow(facts: Facts) -> Iterator[Seen]:
     ```
     """
     slow = [
-        e
-        for e in facts.slow
-        if (e.wait_ns or 0) >= REPLY_NS and e.command is not None and e.command.verb not in (GREETING, END_OF_DATA)
+        e for e in facts.slow if (e.wait_ns or 0) >= REPLY_NS and e.command is not None and e.command.verb in _TIMED
     ]
     if not slow:
         return

@@ -215,6 +215,16 @@ class Pairing:
             self.envelopes.finish()
         self.completed.append(exchange)
 
+    def memory(self) -> tuple[Reply | None, tuple[Reply, ...]]:
+        """What it keeps of the replies used up so far, to be able to go back here (:meth:`remember`)."""
+        return self._previous, tuple(self._recent)
+
+    def remember(self, memory: tuple[Reply | None, tuple[Reply, ...]]) -> None:
+        """Go back to what :meth:`memory` gave."""
+        self._previous, recent = memory
+        self._recent.clear()
+        self._recent.extend(recent)
+
     def _outstanding(self, command: Command) -> int:
         """How many replies the client still had to get when it sent the command, of those that came before its own."""
         count = 0

@@ -37,6 +37,7 @@ class Retake:
         self._timeline = timeline
         self._marks = len(pairing.exchanges), len(timeline), len(pairing.envelopes.messages)
         self._current = _copy(pairing.envelopes.current)
+        self._memory = pairing.memory()
         self._pending: list[Pending] = list(pairing.pending)
         self._given = pairing.completed
         first = reader.window
@@ -113,6 +114,7 @@ class Retake:
         del self._timeline[timeline:]
         del pairing.envelopes.messages[messages:]
         pairing.envelopes.current = self._current
+        pairing.remember(self._memory)
         pairing.pending.clear()
         pairing.pending.extend(self._pending)
         for entry in self._pending:

@@ -309,3 +309,36 @@ def test_timeline_has_mail_data_in_its_place() -> None:
     assert kinds == ["Reply", "MailData", "Reply"]
     assert sum(isinstance(item, MailData) for item in conversation.timeline) == 1
     assert SERVER == 1
+
+
+def test_the_wait_after_a_look_alike_that_the_server_took_is_counted_from_the_end_of_that_data() -> None:
+    """All the replies come in one packet 6 ms after the data: only the first one was waited for."""
+    conversation = dialogue(
+        """
+        S: 220 mx.example.org
+        C: EHLO raw.example.net
+        S: 250 mx.example.org
+        C: MAIL FROM:<a@example.net>
+        S: 250 ok
+        C: RCPT TO:<b@example.org>
+        S: 250 ok
+        C: DATA
+        S: 354 go ahead
+        C! a: b\\r\\n\\r\\n.\\n.\\r\\nMAIL FROM:<>\\r\\nRCPT TO:<d@example.org>\\r\\nDATA\\r\\nx\\r\\n.\\r\\n
+        -- 5 ms --
+        S: 250 queued as 1
+        S+ 250 ok
+        S+ 250 ok
+        S+ 354 go ahead
+        S+ 250 queued as 2
+        """,
+        gap_ms=1.0,
+    )
+    waits = [(e.command.verb, e.wait_ns) for e in conversation.exchanges[5:] if e.command is not None]
+    assert waits == [
+        ("(end of mail data)", 6_000_000),
+        ("MAIL", 0),
+        ("RCPT", 0),
+        ("DATA", 0),
+        ("(end of mail data)", 0),
+    ]

@@ -27,7 +27,7 @@ REMARKS = {
 }
 """Diagnoses that ordinary traffic may get: they explain a pause or a manner and blame nobody."""
 CAPTURE_ITSELF = {"D11": "bytes that the capture lost, not the network"}
-STEP = 7
+STEP = 11
 """One packet in so many is tried as the place of a cut; another one in each capture."""
 KNOWN = [
     ("hole", "any-interface", 8),  # the first line of the reply to EHLO is missing, not the extension SIZE

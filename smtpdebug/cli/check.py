@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
@@ -12,7 +13,7 @@ from smtpdebug.cli.errors import CLEAN, FINDINGS
 from smtpdebug.cli.options import ReadOptions, reading_options
 
 if TYPE_CHECKING:
-    from smtpdebug.cli.run import Run
+    from smtpdebug.cli.run import Run, Summary
     from smtpdebug.model.findings import Severity
     from smtpdebug.model.smtp import Conversation
     from smtpdebug.render.check_text import RuleLine
@@ -64,6 +65,7 @@ def check(
     """
     from smtpdebug.cli import settings
     from smtpdebug.cli.run import Run, binary_output
+    from smtpdebug.cli.shards import processes
     from smtpdebug.rules.judge import RuleSet
     from smtpdebug.rules.registry import UnknownRuleError
     from smtpdebug.rules.verdicts import Verdicts
@@ -79,12 +81,18 @@ def check(
     except (UnknownRuleError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     level = _level(fail_on or written.fail_on or "warning")
-    run = Run(options, judge=Verdicts(ruleset))
-    failed = False
+    layout = _Layout(full and options.format == "text", examples, color)
+    count = processes(options)
+    source: _Source | None = None
+    if count == 1:  # what cannot be read is told before the output is touched
+        source = _Alone(Run(options, judge=Verdicts(ruleset)))
     with binary_output(options) as raw:
-        for failing in _written(run, raw, ruleset, level, _Layout(full, examples, color)):
-            failed |= failing
-    code = run.finish()
+        if source is None:
+            from smtpdebug.cli.judged import Judged
+
+            source = Judged(options, count, ruleset, whole=layout.full)
+        failed = _write(source, options, raw, ruleset, level, layout)
+    code = source.summary().say(quiet=options.quiet)
     raise click.exceptions.Exit(code if code != CLEAN else FINDINGS if failed else CLEAN)
 
 
@@ -95,27 +103,54 @@ class _Layout:
         self.full, self.examples, self.color = full, examples, color
 
 
-def _written(run: Run, raw: BinaryIO, ruleset: RuleSet, level: Severity | None, layout: _Layout) -> Iterator[bool]:
-    """Write every conversation; gives for each whether it fails."""
-    from smtpdebug.cli.run import text_output
+class _Source(Protocol):
+    """Judged conversations, from one process or several (``cli.judged``)."""
 
-    options = run.options
-    if options.format == "jsonl":
+    def lines(self) -> Iterator[tuple[bytes, list[Severity]]]: ...
+
+    def conversations(self) -> Iterable[Conversation]: ...
+
+    def summary(self) -> Summary: ...
+
+
+class _Alone:
+    """All in this process."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.summary = run.summary
+
+    def lines(self) -> Iterator[tuple[bytes, list[Severity]]]:
+        """The conversations as lines of JSON, and the severities of their findings."""
         from smtpdebug.render.jsonl import JsonLines
 
-        lines = JsonLines(raw, show_secrets=options.show_secrets)
-        yield from _judged(run, lines, level)
-        lines.close()
-        return
+        line = JsonLines(io.BytesIO(), show_secrets=self._run.options.show_secrets).line
+        for conversation in self._run:
+            yield line(conversation), [finding.severity for finding in conversation.findings]
+
+    def conversations(self) -> Iterable[Conversation]:
+        """The conversations."""
+        return self._run
+
+
+def _write(
+    source: _Source, options: ReadOptions, raw: BinaryIO, ruleset: RuleSet, level: Severity | None, layout: _Layout
+) -> bool:
+    """Write every conversation; whether any of them fails."""
+    from smtpdebug.cli.run import text_output
+
+    if options.format == "jsonl":
+        return _write_lines(source, raw, level, at_once="-" in options.captures)
     if options.format == "sarif":
         from smtpdebug import __version__
         from smtpdebug.render.sarif import Sarif
 
         log = Sarif(raw, [(rule, ruleset.severity(rule.id)) for rule in ruleset.rules], version=__version__)
-        yield from _judged(run, log, level)
-        log.successful = not run.reading.errors and not run.interrupted
+        failed = _fed(source, log, level)
+        summary = source.summary()
+        log.successful = not summary.errors and not summary.interrupted
         log.close()
-        return
+        return failed
     with text_output(raw) as out:
         text_sink: _Sink
         known = rule_lines(ruleset)
@@ -129,14 +164,28 @@ def _written(run: Run, raw: BinaryIO, ruleset: RuleSet, level: Severity | None, 
             text_sink = GitHub(out, known)
         else:
             text_sink = _text_sink(options, out, known, layout)
-        yield from _judged(run, text_sink, level)
+        failed = _fed(source, text_sink, level)
         text_sink.close()
+    return failed
 
 
-def _judged(run: Run, sink: _Sink, level: Severity | None) -> Iterator[bool]:
-    for conversation in run:
+def _write_lines(source: _Source, raw: BinaryIO, level: Severity | None, *, at_once: bool) -> bool:
+    failed = False
+    for line, severities in source.lines():
+        raw.write(line)
+        failed = failed or _fails(severities, level)
+        if at_once:
+            raw.flush()
+    raw.flush()
+    return failed
+
+
+def _fed(source: _Source, sink: _Sink, level: Severity | None) -> bool:
+    failed = False
+    for conversation in source.conversations():
         sink.conversation(conversation)
-        yield _fails(conversation, level)
+        failed = failed or _fails([finding.severity for finding in conversation.findings], level)
+    return failed
 
 
 def _text_sink(options: ReadOptions, stream: TextIO, lines: dict[str, RuleLine], layout: _Layout) -> _Sink:
@@ -180,11 +229,11 @@ class _Full:
         self._summary.close()
 
 
-def _fails(conversation: Conversation, level: Severity | None) -> bool:
-    if level is None or not conversation.findings:
+def _fails(severities: list[Severity], level: Severity | None) -> bool:
+    if level is None or not severities:
         return False
     rank = _LEVELS.index(level)
-    return any(_LEVELS.index(finding.severity) <= rank for finding in conversation.findings)
+    return any(_LEVELS.index(severity) <= rank for severity in severities)
 
 
 def _level(word: str) -> Severity | None:

@@ -63,8 +63,9 @@ def show(
         findings = options.format == "text"
     # The output first: with nowhere to write there is nothing to read.
     with binary_output(options) as raw:
-        if options.format == "jsonl" and not findings and (count := processes(options)) > 1:
-            raise click.exceptions.Exit(_show_sharded(options, count, raw))
+        if options.format == "jsonl" and (count := processes(options)) > 1:
+            sharded = _show_judged if findings else _show_sharded
+            raise click.exceptions.Exit(sharded(options, count, raw))
         items = live is not False and not interleave and _may_be_live(options, insist=live is True)
         run = Run(options, judge=_judge() if findings else None, live=items, body_bytes=_BODY_BYTES if bodies else 0)
         if options.format == "jsonl":
@@ -119,6 +120,16 @@ def _show_sharded(options: ReadOptions, count: int, out: BinaryIO) -> int:
     out.writelines(shards.pieces())
     out.flush()
     return shards.summary().say(quiet=options.quiet)
+
+
+def _show_judged(options: ReadOptions, count: int, out: BinaryIO) -> int:
+    from smtpdebug.cli.judged import Judged
+    from smtpdebug.rules.judge import RuleSet
+
+    judged = Judged(options, count, RuleSet())
+    out.writelines(line for line, _ in judged.lines())
+    out.flush()
+    return judged.summary().say(quiet=options.quiet)
 
 
 def _show_jsonl(run: Run, out: BinaryIO) -> None:

@@ -34,6 +34,8 @@ from smtpdebug.render.record import (
 from smtpdebug.render.redact import Redactor
 
 _SIDES = ("client", "server")
+_CONFIDENCE = ("high", "medium", "low")
+_decode = msgspec.json.Decoder(ConversationRecord).decode
 
 
 class JsonLines:
@@ -70,6 +72,32 @@ class JsonLines:
     def close(self) -> None:
         """Nothing belongs at the end; what is held is written."""
         self.flush()
+
+
+def completed(line: bytes, findings: list[Finding], diagnoses: list[Diagnosis], redactor: Redactor) -> bytes:
+    """A written line, with its end, to which something is added that was found out later.
+
+    A diagnosis takes the place of one with the same id. The result is the line that the whole would have given.
+
+    Args:
+        redactor: knows the secret words of the conversation.
+    """
+    written = _decode(line)
+    several = len(written.captures) > 1
+    if findings:
+        written.findings += [_finding(finding, redactor, several) for finding in findings]
+        written.findings.sort(key=lambda finding: (finding.at, finding.frame, finding.rule))
+    if diagnoses:
+        replaced = {diagnosis.id for diagnosis in diagnoses}
+        kept = [diagnosis for diagnosis in written.diagnoses if diagnosis.id not in replaced]
+        kept += [_diagnosis(diagnosis, redactor) for diagnosis in diagnoses]
+        written.diagnoses = sorted(kept, key=_weight)
+    return msgspec.json.encode(written) + b"\n"
+
+
+def _weight(diagnosis: DiagnosisRecord) -> tuple[int, str, str]:
+    evidence = diagnosis.evidence
+    return _CONFIDENCE.index(diagnosis.confidence), evidence[0].at if evidence else "", diagnosis.id
 
 
 def record(conversation: Conversation, *, show_secrets: bool = False) -> ConversationRecord:

@@ -48,8 +48,10 @@ _MECHANISMS: Final = _words(
 # RFC 4422 section 3.1 gives upper case only. A token with lower-case letters that is no known mechanism may be base64.
 _MECHANISM_SHAPE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,19}\Z")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]{2,}={0,2}\Z")
-_QUOTED: Final = re.compile(r"(?i)\b(AUTH\s+[^\s'\"]+\s+|AUTH\s+|PASS\s+)([^\s'\",;]+)")
-"""Commands with a secret where a message quotes traffic that is in no exchange."""
+_QUOTED: Final = re.compile(
+    r"\b((?i:AUTH\s+[^\s'\"]+\s+|AUTH\s+)|PASS\s+|(?<=['\"`\u2018\u201c])(?i:PASS\s+))([^\s'\",;]+)"
+)
+"""Commands with a secret where a message quotes traffic that is in no exchange. "pass" within a sentence is a word."""
 _WINDOW: Final = 3
 """How many commands after an AUTH are watched for answers that came out of phase."""
 _WORDS_KEPT: Final = 256
@@ -62,19 +64,25 @@ class Redactor:
     Args:
         conversation: whose secrets; only its exchanges are looked at.
         show: the user asked to see them (``--show-secrets``): everything stays as it is.
+        words: secret words found before, by another of its kind.
     """
 
     __slots__ = ("_hidden", "_show", "_since_auth", "_words", "idle")
 
-    def __init__(self, conversation: Conversation | None, *, show: bool = False) -> None:
+    def __init__(self, conversation: Conversation | None, *, show: bool = False, words: Iterable[str] = ()) -> None:
         self._show = show
         self.idle = True
         """Nothing here is hidden or needs a look: outputs may take their fast path."""
         self._hidden: dict[int, tuple[str, str]] = {}
-        self._words: list[str] = []
+        self._words = list(words)
         self._since_auth = _WINDOW
         if conversation is not None and not show:
             self._scan(conversation)
+
+    @property
+    def words(self) -> list[str]:
+        """The secret words found, the longest first; a reason to be careful where this goes."""
+        return self._words
 
     def command(self, command: Command) -> tuple[str, str]:
         """Verb and argument as they may be shown."""

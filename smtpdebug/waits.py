@@ -48,9 +48,10 @@ def rtt_ns(stream: Stream) -> int | None:
 
 
 def _greeting_ns(conversation: Conversation) -> int | None:
+    """Connection established to first byte of the greeting; with implicit TLS its handshake lies between."""
     exchanges = conversation.exchanges
     established = conversation.stream.established_ns
-    if not exchanges or established is None or exchanges[0].encrypted:
+    if not exchanges or established is None:
         return None
     first = exchanges[0]
     if first.command is None or first.command.verb != "(greeting)" or first.reply is None:

@@ -135,3 +135,11 @@ def test_a_poor_capture_that_was_complained_of_once(kind: str, case: str, frame:
     conversations = judged(cut(kind, case, frame, tmp_path), case=case)
     assert complaints(conversations) == []
     assert diagnoses(conversations, *CAPTURE_ITSELF) == []
+
+
+def test_mail_data_is_not_taken_for_commands_where_a_command_is_missing_in_tls(tmp_path: Path) -> None:
+    """Frame 21 has RCPT: its 250 must not be taken for the reply to DATA, sent right after it."""
+    (conversation,) = judged(cut("hole", "opensmtpd-postfix-tls", 21, tmp_path), case="opensmtpd-postfix-tls")
+    assert [message.data is not None for message in conversation.messages] == [True, True]
+    verbs = {each.command.verb for each in conversation.exchanges if each.command}
+    assert verbs == {*(verb for verb, _ in EXPECTED["opensmtpd-postfix-tls"]["conversation"][0]["exchanges"])}

@@ -6,6 +6,7 @@ What the bytes after DATA, AUTH and STARTTLS are hangs on the reply. Until it is
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 from smtpdebug.model.smtp import (
@@ -182,7 +183,7 @@ class ClientLexer:
         if length:
             self.proxy = read_preface(data[:length], chunk.at)
             self.proxy.at = self._began or chunk.began
-            self._timeline.append(self.proxy)
+            self._pairing.note(self.proxy)
             self._drop_held()
             for entry in self._pairing.pending:
                 # The greeting: the server may wait for the preface before it speaks.
@@ -301,8 +302,7 @@ class ClientLexer:
             self._bdat.restart()
             if verb == "LHLO":
                 self.lmtp = self._pairing.envelopes.lmtp = True
-        if len(self._timeline) < 4 * self._limits.exchanges:
-            self._timeline.append(command)
+        self._pairing.note(command)
         self._pairing.add(entry)
 
     def _end_of_unknown_data(
@@ -341,7 +341,7 @@ class ClientLexer:
             return
         if self.mode != WAIT or not self.queue:
             return
-        looks = b"".join(chunk.data for chunk in list(self.queue)[:8])[:1024]
+        looks = b"".join(chunk.data for chunk in islice(self.queue, 8))[:1024]
         command = FOOT.match(looks.partition(b"\n")[0].rstrip(b"\r"))
         self.mode = LINES
         if self._gate == "DATA":
@@ -362,7 +362,7 @@ class ClientLexer:
             return
         if start:
             looks = b"".join(chunk.data for chunk in queue)
-            self._timeline.append(Injected(side=CLIENT, data=looks[:start], at=queue[0].began))
+            self._pairing.note(Injected(side=CLIENT, data=looks[:start], at=queue[0].began))
         self._begin_tls(queue[0].offset + start)
         while queue:
             chunk = queue.popleft()
@@ -390,7 +390,7 @@ class ClientLexer:
         """TLS is known to have begun, although no record of it was fed: what waits was put in before it."""
         waits = b"".join(chunk.data for chunk in self.queue)
         if waits and self._gate == "STARTTLS":
-            self._timeline.append(Injected(side=CLIENT, data=waits, at=self.queue[0].began))
+            self._pairing.note(Injected(side=CLIENT, data=waits, at=self.queue[0].began))
         self.queue.clear()
         self.queued = 0
 
@@ -458,7 +458,7 @@ class ClientLexer:
         command = Command(
             END_OF_DATA, "", b"", began, at, max(data.offset, data.end - 3), data.end, acked, oddities, data.encrypted
         )
-        self._timeline.append(data)
+        self._pairing.note(data)
         exchange = Exchange(command, None, None, data.encrypted, data)
         self._pairing.add(Pending(exchange, data.offset, fans_out=self.lmtp))
 
@@ -486,7 +486,7 @@ class ClientLexer:
         return pos
 
     def _end_chunk(self, data: MailData) -> None:
-        self._timeline.append(data)
+        self._pairing.note(data)
         self.mode = LINES
 
     # -- losses and the end
@@ -540,7 +540,7 @@ class ClientLexer:
             self.run()
         if self.mode == MAIL and self.reader is not None:
             self.reader.close(self.fed)
-            self._timeline.append(self.reader.data)
+            self._pairing.note(self.reader.data)
             current = self._pairing.envelopes.current
             if current is not None and current.data is None:
                 current.data = self.reader.data

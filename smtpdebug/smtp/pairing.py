@@ -56,8 +56,8 @@ class Pairing:
     """
 
     __slots__ = (
-        "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict", "completed", "envelopes",
-        "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
+        "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict", "envelopes", "exchanges", "log",
+        "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +74,6 @@ class Pairing:
         self._verdict = verdict
         self.envelopes = Envelopes(limits.exchanges, lmtp=lmtp)
         self.exchanges: list[Exchange] = []
-        self.completed: list[Exchange] = []
         self.pending: deque[Pending] = deque()
         self.replies: deque[Reply] = deque()
         self.truncated = False
@@ -87,10 +86,17 @@ class Pairing:
         """Asked before a reply is put down as answering nothing; true where it set everything back."""
         self.passed: Callable[[Gap], bool] | None = None
         """Asked whether a client whose next bytes hang on a reply has gone on, having had the lost bytes."""
-        self.log: list[Reply] | None = None
-        """While set: every reply that :meth:`run` used up, to be able to start over (see parser)."""
+        self.log: list[Exchange] | None = None
+        """While set: every exchange that got its reply, to be able to start over (see ``retake``)."""
 
     # -- the two queues
+
+    def note(self, item: TimelineItem) -> None:
+        """Put something down in the timeline, within the limit."""
+        if len(self._timeline) < self._items:
+            self._timeline.append(item)
+        else:
+            self.truncated = True
 
     def add(self, pending: Pending) -> None:
         """A command was seen; its exchange gets its place."""
@@ -133,7 +139,7 @@ class Pairing:
                 replies.popleft()
                 self.alone(reply)
                 continue
-            if not head.done and not 0 <= reply.acked <= fed:
+            if not head.done and not 0 <= reply.acked <= fed and len(replies) <= _EARLY_REPLIES:
                 return False  # the rest of the chunk is still to be fed
             replies.popleft()
             self._pair(head, reply)
@@ -147,11 +153,11 @@ class Pairing:
 
     def _is_alone(self, reply: Reply, fed: int, in_data: bool) -> bool:
         """Whether a reply that finds no command waiting will never find one."""
+        if len(self.replies) > _EARLY_REPLIES:
+            return True
         if in_data and reply.code != 421:
             return False  # the server did not wait for the end of the data, or it is yet to be fed
-        if 0 <= reply.acked <= fed:
-            return True
-        return len(self.replies) > _EARLY_REPLIES
+        return 0 <= reply.acked <= fed
 
     def _may_answer(self, reply: Reply, head: Pending) -> bool:
         command = head.exchange.command
@@ -168,12 +174,9 @@ class Pairing:
 
     def alone(self, reply: Reply) -> None:
         """A reply that nobody asked for: it stands before the commands that wait."""
-        if self.log is not None:
-            self.log.append(reply)
         exchange = Exchange(command=None, reply=reply, encrypted=reply.encrypted)
         before = self.pending[0].exchange if self.pending else None
-        if len(self._timeline) < self._items:
-            self._timeline.append(reply)
+        self.note(reply)
         if before is None or len(self.exchanges) >= self._limit:
             self.put(exchange)
         else:
@@ -183,15 +186,14 @@ class Pairing:
                     break
         self._previous = reply
         self._recent.append(reply)
-        self.completed.append(exchange)
+        if self.log is not None:
+            self.log.append(exchange)
 
     def _pair(self, head: Pending, reply: Reply) -> None:
         if head.fans_out:
             self._fan_out(head)
         pending, exchange = self.pending, head.exchange
         pending.popleft()
-        if self.log is not None:
-            self.log.append(reply)
         exchange.reply = reply
         command = exchange.command
         assert command is not None
@@ -208,14 +210,14 @@ class Pairing:
         exchange.wait_ns = wait if wait > 0 else 0
         self._previous = reply
         self._recent.append(reply)
-        if len(self._timeline) < self._items:
-            self._timeline.append(reply)
+        self.note(reply)
         if head.gate == "STARTTLS" and reply.code == 220:
             self.tls_agreed = reply
         self.envelopes.settle(exchange, head.whole)
         if head.last:
             self.envelopes.finish()
-        self.completed.append(exchange)
+        if self.log is not None:
+            self.log.append(exchange)
 
     def memory(self) -> tuple[Reply | None, tuple[Reply, ...]]:
         """What it keeps of the replies used up so far, to be able to go back here (:meth:`remember`)."""
@@ -304,7 +306,7 @@ class Pairing:
 
     def note_lost(self, gap: Gap, why: str) -> None:
         """Put a loss down in the timeline."""
-        self._timeline.append(Lost(side=gap.side, length=gap.length or None, at=gap.at, why=why))
+        self.note(Lost(side=gap.side, length=gap.length or None, at=gap.at, why=why))
 
     # -- the ends
 

@@ -30,10 +30,9 @@ class ConversationParser:
         joined_late: the beginning of the conversation is not in the capture.
         established: when the connection was established; the greeting's wait begins there.
 
-    ``exchanges``, ``messages`` and ``timeline`` are lists that grow in place. ``completed`` holds the exchanges
-    whose reply came since the caller last cleared it. Once ``tls`` is set, the caller takes what belongs to TLS
-    from :meth:`take_tls` and feeds only decrypted chunks; this may also happen in :meth:`close`, which then has to
-    be called again after the decrypted chunks.
+    ``exchanges``, ``messages`` and ``timeline`` are lists that grow in place, within the limits. Once ``tls`` is set,
+    the caller takes what belongs to TLS from :meth:`take_tls` and feeds only decrypted chunks; this may also happen
+    in :meth:`close`, which then has to be called again after the decrypted chunks.
     """
 
     def __init__(
@@ -54,10 +53,8 @@ class ConversationParser:
         self._plain_over = implicit_tls
         self._encrypted = implicit_tls
         self.timeline: list[TimelineItem] = []
-        self.completed: list[Exchange] = []
         self.tls: TlsStarted | None = None
         self._pairing = Pairing(self._limits, self.timeline, self._verdict, lmtp=lmtp)
-        self._pairing.completed = self.completed
         self._pairing.orphan = self._orphan
         self._client = ClientLexer(self._limits, self._pairing, self.timeline, lmtp=lmtp, lost=joined_late)
         self._pairing.passed = self._client.passed
@@ -197,10 +194,9 @@ class ConversationParser:
             return
         client, server = self._client, self._server
         both = client.tls_offset >= 0 and server.tls_offset >= 0
-        if not both and not final:
-            held = sum(len(item.data) for item in (*client.tls_items, *self._server_tls) if type(item) is Chunk)
-            if held + client.queued < _TLS_HELD:
-                return
+        held = _span(client.tls_items) + _span(self._server_tls) + client.queued
+        if not both and not final and held < _TLS_HELD:
+            return
         first = min(
             (items[0] for items in (client.tls_items, self._server_tls) if items), key=lambda item: item.at.ts_ns
         )
@@ -208,8 +204,9 @@ class ConversationParser:
         self._pairing.flush()
         mode = "starttls" if self._pairing.tls_agreed is not None else client.tls_mode
         self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls_offset, server_offset=server.tls_offset)
-        self.timeline.extend(self._pairing.injected_replies())
-        self.timeline.append(self.tls)
+        for injected in self._pairing.injected_replies():
+            self._pairing.note(injected)
+        self._pairing.note(self.tls)
 
     def _enter_tls(self) -> None:
         """The first decrypted bytes: everything starts again inside (RFC 3207 4.2)."""
@@ -275,3 +272,11 @@ class ConversationParser:
         client.close(at, self._encrypted)
         pairing.finish()
         client.let_go()
+
+
+def _span(items: list[Chunk | Gap]) -> int:
+    """Octets from the first of one direction's items to the last, those of gaps included."""
+    if not items:
+        return 0
+    first, last = items[0], items[-1]
+    return last.offset - first.offset + (len(last.data) if isinstance(last, Chunk) else last.length)

@@ -39,14 +39,13 @@ class Retake:
         self._current = _copy(pairing.envelopes.current)
         self._memory = pairing.memory()
         self._pending: list[Pending] = list(pairing.pending)
-        self._given = pairing.completed
         first = reader.window
         assert first is not None
         self._raw: list[Chunk] = [first]
         self._raw_end = first.offset + len(first.data)
         self._bytes = len(first.data)
-        pairing.log = []
-        pairing.completed = []
+        self._answered: list[Exchange] = []
+        pairing.log = self._answered
 
     def keep(self, chunk: Chunk) -> bool:
         """Remember bytes of the client; false where they get too many."""
@@ -85,10 +84,10 @@ class Retake:
 
         A command sent after the reply to the end of data has its own reply, and no other came between.
         """
-        if len(self._pairing.completed) > _REPLIES:
+        if len(self._answered) > _REPLIES:
             return True
         ended: Reply | None = None
-        for exchange in self._pairing.completed:
+        for exchange in self._answered:
             command, reply = exchange.command, exchange.reply
             if command is None or reply is None:
                 continue
@@ -100,11 +99,8 @@ class Retake:
         return False
 
     def let_go(self) -> None:
-        """No second thoughts any more: give out the exchanges held back."""
-        pairing = self._pairing
-        self._given.extend(pairing.completed)
-        pairing.completed = self._given
-        pairing.log = None
+        """No second thoughts any more."""
+        self._pairing.log = None
 
     def set_back(self) -> None:
         """Forget everything since the look-alike was met; the replies since are to be paired again."""
@@ -117,10 +113,9 @@ class Retake:
         pairing.remember(self._memory)
         pairing.pending.clear()
         pairing.pending.extend(self._pending)
+        pairing.replies.extendleft(one.reply for one in reversed(self._answered) if one.reply is not None)
         for entry in self._pending:
             _unanswer(entry.exchange)
-        pairing.replies.extendleft(reversed(pairing.log or ()))
-        pairing.completed = self._given
         pairing.log = None
 
     def rest(self, after: int) -> list[Chunk]:

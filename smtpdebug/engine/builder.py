@@ -21,6 +21,8 @@ _LMTP = 24
 _TIME = attrgetter("at.ts_ns")
 _SNIFF_BYTES = 1024
 """Enough of each direction to tell SMTP from anything else."""
+_SNIFF_EVENTS = 1024
+"""Chunks and gaps held until then: where the capture has headers only, bytes never come."""
 
 
 class Surroundings:
@@ -88,12 +90,12 @@ class Builder:
     def settle(self) -> bool:
         """The batch, or the stream, is over: read what was kept of it. False where nothing came yet."""
         stream, early = self.stream, self._early
-        if not early:
-            return stream.closed_by is not None
         if self._usual is not None or self.feed != early.append:
             return True
+        if not early:
+            return stream.closed_by is not None
         if stream.fin_ns[CLIENT] is not None and stream.fin_ns[SERVER] is not None:
-            self._usual = usual(early, self._around.limits, self._established())
+            self._usual = usual(early, self._around.limits, self._established(_began(early[0])))
         if self._usual is None:
             self._read_early()
             return True
@@ -129,12 +131,13 @@ class Builder:
         if stream.decided_by == "order" and server_side(prefix[0], prefix[1]) == CLIENT:
             self._turn_round()
         port = stream.server.port
+        enough = max(map(len, prefix)) >= _SNIFF_BYTES or len(self._held) >= _SNIFF_EVENTS
         kind = recognise(
             prefix[CLIENT],
             prefix[SERVER],
             mail_port=port in PLAIN_PORTS or port in self._around.ports,
             tls_port=port in TLS_PORTS,
-            closed=closed or max(map(len, prefix)) >= _SNIFF_BYTES,
+            closed=closed or enough,
         )
         if kind is None:
             return
@@ -147,7 +150,7 @@ class Builder:
         if kind == "tls":
             self._start_tls(TlsStarted(mode="implicit", at=held[0].at))
         else:
-            self._start_parser(lmtp=kind == "lmtp")
+            self._start_parser(_began(held[0]), lmtp=kind == "lmtp")
             self.feed = self._feed_clear
         for event in held:
             self.feed(event)
@@ -162,14 +165,14 @@ class Builder:
             else:
                 self._held[i] = Gap(event.stream, side, event.offset, event.length, event.at, event.reason)
 
-    def _start_parser(self, *, lmtp: bool = False, implicit_tls: bool = False) -> None:
+    def _start_parser(self, first: Location, *, lmtp: bool = False, implicit_tls: bool = False) -> None:
         stream = self.stream
         self.parser = ConversationParser(
             self._around.limits,
             lmtp=lmtp,
             implicit_tls=implicit_tls,
             joined_late=not stream.complete,
-            established=self._established(),
+            established=self._established(first),
         )
         conversation, parser = self.conversation, self.parser
         conversation.exchanges = parser.exchanges
@@ -180,9 +183,14 @@ class Builder:
         conversation.protocol = parser.protocol
         conversation.joined_late = not stream.complete
 
-    def _established(self) -> Location | None:
+    def _established(self, first: Location) -> Location | None:
+        """When the handshake was completed, if that was before ``first``, the packet of the first thing said.
+
+        A batch is reassembled before its events are taken, so an ACK of later packets may be known here already: which
+        ones depends on the batch, and they did not complete what the server had not waited for.
+        """
         stream = self.stream
-        if stream.established_ns is None:
+        if stream.established_ns is None or stream.established_ns >= first.ts_ns:
             return None
         return Location(stream.opened.capture, stream.opened.frame, stream.established_ns)
 
@@ -195,9 +203,15 @@ class Builder:
             parser.feed(event)
         else:
             parser.gap(event)  # type: ignore[arg-type]  # type() narrows one way only
-            self.gaps.append(event)  # type: ignore[arg-type]
+            self._keep(event)  # type: ignore[arg-type]
         if parser.tls is not None:
             self._switch_to_tls(parser.tls)
+
+    def _keep(self, gap: Gap) -> None:
+        if len(self.gaps) < self._around.limits.exchanges:
+            self.gaps.append(gap)
+        else:
+            self.conversation.truncated = True
 
     def _switch_to_tls(self, started: TlsStarted) -> None:
         assert self.parser is not None
@@ -227,7 +241,7 @@ class Builder:
             self._push(tracker.feed(event))
             return
         self._push(tracker.gap(event))  # type: ignore[arg-type]
-        self.gaps.append(event)  # type: ignore[arg-type]
+        self._keep(event)  # type: ignore[arg-type]
         if decryptor is not None:
             decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
 
@@ -246,7 +260,7 @@ class Builder:
         assert tracker is not None
         side, data = record.side, record.data
         if self.parser is None and data and record.content_type == APPLICATION_DATA:
-            self._start_parser(implicit_tls=True)
+            self._start_parser(record.began, implicit_tls=True)
         parser = self.parser
         if record.missing_before and parser is not None:
             parser.gap(Gap(self.stream, side, self._plain_offset[side], 0, record.at, "undecrypted", encrypted=True))
@@ -294,6 +308,10 @@ class Builder:
         # The bound method closes a cycle, and cycles wait for the garbage collector.
         self.feed = _drop
         return conversation
+
+
+def _began(event: Chunk | Gap) -> Location:
+    return event.began if isinstance(event, Chunk) else event.at
 
 
 def _drop(event: Chunk | Gap) -> None:

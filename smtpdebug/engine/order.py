@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Location
 
 Key: TypeAlias = tuple[int, str, int, int]
+
+_TIDY: Final = 1024
 
 
 class OutputOrder:
@@ -37,15 +39,20 @@ class OutputOrder:
         self._done.add(key)
         heapq.heappush(self._finished, (key, conversation))
 
-    def drop(self, key: Key) -> None:
-        """The conversation will never go out."""
-        self._done.add(key)
-        self._forget_done()
+    @property
+    def held(self) -> int:
+        """Keys in memory: what one that never ends must not let grow."""
+        return len(self._open) + len(self._done)
 
     def _forget_done(self) -> None:
         opened, done = self._open, self._done
         while opened and opened[0] in done:
             done.remove(heapq.heappop(opened))
+        if len(done) > max(_TIDY, len(opened) // 2):
+            # Behind one that never ends the others would stay for ever.
+            self._open = [key for key in opened if key not in done]
+            heapq.heapify(self._open)
+            done.clear()
 
     def ready(self, *, everything: bool = False) -> Iterator[Conversation]:
         """Those whose turn has come; with ``everything``, all that are finished."""

@@ -36,3 +36,14 @@ def test_above_the_budget_the_oldest_finished_go_out_before_the_one_that_never_e
     assert out == list(range(1, 8))
     assert order.let_go_early == 7
     assert [c.stream.opened.ts_ns for c in order.ready(everything=True)] == [8, 9, 10]
+
+
+def test_one_that_never_ends_does_not_let_the_others_keys_pile_up() -> None:
+    order = OutputOrder(budget=3)
+    order.opened(Location("a.pcap", 1, 0), 0)
+    out = []
+    for ts_ns in range(1, 20_001):
+        order.finished(order.opened(Location("a.pcap", 1, ts_ns), ts_ns), conversation(ts_ns))
+        out += [c.stream.opened.ts_ns for c in order.ready()]
+    assert order.held < 5000
+    assert out == list(range(1, 19_998))

@@ -70,7 +70,12 @@ class Transcript:
     def lines(self) -> Iterator[Line]:
         """The whole conversation, findings under the lines they are about."""
         conversation = self._conversation
-        said = [line for item in conversation.timeline for line in self.item(item)]
+        said: list[Line] = []
+        for item in conversation.timeline:
+            new = self.item(item)
+            if isinstance(item, MailData):
+                _begun_earlier(said, new)
+            said += new
         said = _merged(said, list(_alerts(conversation)))
         last = facts.ending(conversation)
         if last is not None:
@@ -115,7 +120,9 @@ class Transcript:
             lines += [Line(CLIENT_LINE, mail_line(line), data.began, False, encrypted) for line in shown]
         if self._options.bodies and data.body is not None:
             body = data.body.replace(b"\r\n", b"\n")
-            kept = [b"", *body.removesuffix(b"\n").split(b"\n")]
+            kept = body.removesuffix(b"\n").split(b"\n")
+            if data.headers or not data.chunks:
+                kept.insert(0, b"")
             lines += [Line(CLIENT_LINE, mail_line(line), data.began, False, encrypted) for line in kept]
         folded = _folded(data, len(shown) if self._options.headers else 0, self._options)
         if folded:
@@ -168,6 +175,21 @@ def _alerts(conversation: Conversation) -> Iterator[Line]:
             yield Line(FACT, said, alert.at)
 
 
+def _begun_earlier(said: list[Line], mail: list[Line]) -> None:
+    """Mail data is one item, known at its end: its beginning goes before the facts that came in between."""
+    place = len(said)
+    while place and said[place - 1].mark == FACT and mail and said[place - 1].at.ts_ns > mail[0].at.ts_ns:
+        place -= 1
+    if place == len(said):
+        return
+    began = mail[0].at
+    head = [line for line in mail if line.at is began]
+    del mail[: len(head)]
+    said[place:place] = head
+    if mail:
+        mail[0].timed = True
+
+
 def _folded(data: MailData, headers_shown: int, options: Options) -> str:
     """One line for what is not shown of the mail data; empty where all is."""
     missing = f", {facts.plural(data.missing, 'byte')} of it not in the capture" if data.missing else ""
@@ -178,7 +200,8 @@ def _folded(data: MailData, headers_shown: int, options: Options) -> str:
     if lines <= 1 and size <= 2 and not missing:
         return ""
     unfinished = "" if data.ended or data.chunks else ", unfinished"
-    return f"[{facts.plural(lines, 'line')}, {facts.plural(max(size, 0), 'byte')}{missing}{unfinished}]"
+    counted = f"{facts.plural(lines, 'line')}, " if lines else ""
+    return f"[{counted}{facts.plural(max(size, 0), 'byte')}{missing}{unfinished}]"
 
 
 def _merged(lines: list[Line], extra: list[Line]) -> list[Line]:
@@ -210,27 +233,31 @@ def _with_findings(lines: list[Line], findings: list[Finding], redactor: Redacto
             under.setdefault(_about(lines, numbers, finding.message), []).append(finding)
         else:
             homeless.append(finding)
+    homeless.sort(key=lambda finding: finding.at.ts_ns, reverse=True)
     for number, line in enumerate(lines):
+        while homeless and line.timed and homeless[-1].at.ts_ns < line.at.ts_ns:
+            yield _finding(homeless.pop(), redactor, timed=True)
         yield line
         for finding in under.get(number, ()):
             yield _finding(finding, redactor, timed=False)
-    for finding in homeless:
+    for finding in reversed(homeless):
         yield _finding(finding, redactor, timed=True)
 
 
 def _about(lines: list[Line], numbers: list[int], message: str) -> int:
-    """Which of the lines of one packet: the first whose verb or code the message names, else the last."""
+    """Which line of one packet: the one that the message quotes, else the first that it names, else the last."""
     words = set(message.replace(",", " ").replace(":", " ").split())
-    for number in numbers:
-        first = lines[number].text.replace("-", " ").split(" ", 1)[0]
-        if first and first in words:
-            return _last_of_reply(lines, numbers, number)
-    return numbers[-1]
+    named = [number for number in numbers if lines[number].text.replace("-", " ").split(" ", 1)[0] in words]
+    if not named:
+        return numbers[-1]
+    quoted = (number for number in named if " " in lines[number].text and lines[number].text in message)
+    return _last_of_block(lines, numbers, next(quoted, named[0]))
 
 
-def _last_of_reply(lines: list[Line], numbers: list[int], number: int) -> int:
-    """A finding about a reply of many lines goes under its last."""
-    while number + 1 in numbers and lines[number + 1].mark == SERVER_LINE and not lines[number + 1].timed:
+def _last_of_block(lines: list[Line], numbers: list[int], number: int) -> int:
+    """A finding about a reply of many lines goes under its last; so does one about TLS under what is said of it."""
+    mark = lines[number].mark
+    while number + 1 in numbers and lines[number + 1].mark == mark != CLIENT_LINE and not lines[number + 1].timed:
         number += 1
     return number
 

@@ -32,7 +32,9 @@ class ChunkReader:
         if self._whole is None:
             whole = MailData(began=at, at=at, encrypted=encrypted, offset=end, chunks=[], odd_ends=[])
             self._whole = Body(self._limits, whole)
-        self._whole.data.chunks.append(size)
+        self._body.follows(self._whole)
+        if len(self._whole.data.chunks) < self._limits.exchanges:
+            self._whole.data.chunks.append(size)
         entry.exchange.data = data
         entry.whole = self._whole.data
         entry.done = not size

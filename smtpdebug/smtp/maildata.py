@@ -39,7 +39,7 @@ _TEXT_LINE: Final = 1000
 class Body:
     """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
 
-    __slots__ = ("_header_limit", "_headers", "_keep", "broken", "data", "hasher")
+    __slots__ = ("_header_limit", "_headers", "_keep", "_mid_line", "broken", "data", "hasher")
 
     def __init__(self, limits: Limits, data: MailData) -> None:
         self._keep = limits.body_bytes
@@ -49,6 +49,14 @@ class Body:
         """Octets are missing, perhaps of unknown number (TLS records that could not be opened)."""
         self._headers: bytearray | None = bytearray()
         self._header_limit = limits.header_bytes
+        self._mid_line = False
+
+    def follows(self, whole: Body) -> None:
+        """This is a further chunk of ``whole``: it begins where that stands, in the headers or after them."""
+        if whole._headers is None:
+            self._headers = None
+        else:
+            self._mid_line = bool(whole._headers) and whole._headers[-1] != 10
 
     def add(self, content: bytes) -> None:
         """The next octets of the message."""
@@ -76,7 +84,8 @@ class Body:
         """Collect header lines up to the empty line; gives back what belongs to the body."""
         start = max(0, len(headers) - 3)
         headers += content
-        match = _EMPTY_FIRST.match(headers) or _EMPTY_LINE.search(headers, start)
+        match = None if self._mid_line else _EMPTY_FIRST.match(headers)
+        match = match or _EMPTY_LINE.search(headers, start)
         if match is None and len(headers) <= self._header_limit:
             return b""
         if match is None:

@@ -147,6 +147,9 @@ def test_auth_in_injected_plaintext_is_hidden(talk: Talk, at: Callable[[int, flo
         (f"smuggled: 'AUTH {PLAIN}'", "smuggled: 'AUTH ********'"),
         ("text, no SMTP: 'PASS hunter2'", "text, no SMTP: 'PASS ********'"),
         ("535 after AUTH LOGIN: authentication", "535 after AUTH LOGIN: authentication"),
+        ("text, no SMTP: 'pass hunter2'", "text, no SMTP: 'pass ********'"),
+        ("where packets pass several bridges", "where packets pass several bridges"),
+        ("SPF has to pass for the From domain", "SPF has to pass for the From domain"),
     ],
 )
 def test_what_a_message_quotes(said: str, shown: str) -> None:

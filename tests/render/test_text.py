@@ -281,11 +281,45 @@ def test_a_finding_in_a_packet_of_many_lines_goes_under_the_one_it_names(talk: T
     conversation.findings += [
         Finding("SC1", Severity.ERROR, "RCPT without brackets", place),
         Finding("SC2", Severity.NOTE, "something of this packet", place),
-        Finding("SC3", Severity.NOTE, "of no line here", at(77, 1)),
+        Finding("SC3", Severity.NOTE, "of no line here, and later", at(77, 10)),
+        Finding("SC4", Severity.NOTE, "of no line here, before all", at(1, 0)),
+        Finding("SC5", Severity.NOTE, "of no line here, in between", at(6, 5)),
     ]
     marks = [line.split("  ")[-2 if "#" in line else -1] for line in body(shown(conversation))]
-    assert marks[1:] == ["MAIL x", "RCPT x", "SC1 RCPT without brackets", "DATA x", "SC2 something of this packet",
-                         "SC3 of no line here"]  # fmt: skip
+    assert marks == ["SC4 of no line here, before all", "220 mx", "SC5 of no line here, in between",
+                     "MAIL x", "RCPT x", "SC1 RCPT without brackets", "DATA x", "SC2 something of this packet",
+                     "SC3 of no line here, and later"]  # fmt: skip
+
+
+def test_among_replies_of_one_code_a_finding_goes_under_the_one_it_quotes(talk: Talk, at: At) -> None:
+    conversation = talk("S 220 mx")
+    place = at(9, 9)
+    for text in ("550 5.1.1 <a@x> unknown", "550 5.1.1 <b@x> unknown"):
+        conversation.timeline.append(Reply(550, [text.encode()], place, place))
+    conversation.findings += [
+        Finding("SC1", Severity.NOTE, f"recipient <{who}@x> refused: 550 5.1.1 <{who}@x> unknown", place)
+        for who in ("a", "b")
+    ]
+    whose = [line.split("@")[0][-1] for line in body(shown(conversation))[1:]]
+    assert whose == ["a", "a", "b", "b"]
+
+
+def test_mail_data_begins_before_what_happened_in_its_middle(talk: Talk, at: At) -> None:
+    """An item of the timeline is at its end; a negative time between lines would be nonsense."""
+    conversation = talk("C DATA", "S 354 go")
+    conversation.timeline += [
+        TcpEvent("zero-window", SERVER, at(12, 22)),
+        TcpEvent("window-open", SERVER, at(13, 23)),
+        MailData(at(10, 20), at(14, 24), bytes=5000, lines=80, headers=b"Subject: x\r\nFrom: y\r\n", ended=True),
+    ]
+    assert body(shown(conversation))[2:] == [
+        "+18.0 ms  C  Subject: x  #10",
+        "C  From: y",
+        "+2.0 ms  *  the server takes no more bytes (window 0)  #12",
+        "+1.0 ms  *  the server takes bytes again  #13",
+        "+1.0 ms  C  [78 lines, 4,979 bytes]  #14",
+        "+0.0 ms  C  .  #14",
+    ]
 
 
 def test_frames_name_their_file_where_it_changes(talk: Talk, at: At) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from smtpdebug.model.smtp import BARE_CR, BARE_LF, EIGHT_BIT, LONG_LINE, NUL, ODD_END, UNDOTTED, MailData
 from smtpdebug.model.streams import Chunk, Endpoint, Limits, Location, Stream
-from smtpdebug.smtp.maildata import DataReader
+from smtpdebug.smtp.maildata import Body, DataReader
 
 AT = Location("x", 1, 0)
 STREAM = Stream(0, Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 25), AT, AT)
@@ -102,3 +102,23 @@ def test_a_line_without_end_is_not_held() -> None:
         assert len(reader.held) <= 4096
     reader.close(1_000_000)
     assert (reader.data.bytes, reader.data.longest_line, len(reader.data.headers)) == (1_000_000, 1_000_000, 100)
+
+
+def test_the_headers_of_a_message_in_chunks_are_its_own_once() -> None:
+    """RFC 3030 section 2: chunks are cut anywhere; a later one goes on where the one before it ended."""
+    whole, first, second, third = (
+        MailData(began=AT, at=AT, encrypted=False, offset=0, chunks=[], odd_ends=[]) for _ in range(4)
+    )
+    limits = Limits(body_bytes=100)
+    message = Body(limits, whole)
+    cut = [b"Subject: a", b"\r\nTo: b\r\n\r\nbo", b"dy: one\r\n\r\ntwo"]
+    for data, part in zip((first, second, third), cut, strict=True):
+        chunk = Body(limits, data)
+        chunk.follows(message)
+        for each in (chunk, message):
+            each.octets(part)
+            each.finish()
+    assert [data.headers for data in (first, second, third)] == [b"Subject: a", b"\r\nTo: b\r\n", b""]
+    assert [data.body for data in (first, second, third)] == [None, b"bo", b"dy: one\r\n\r\ntwo"]
+    assert whole.headers == b"Subject: a\r\nTo: b\r\n"
+    assert whole.body == b"body: one\r\n\r\ntwo"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import os
 import signal
 import sys
 import types
@@ -19,9 +20,11 @@ from smtpdebug.cli.errors import CLEAN, INTERRUPTED, UNREADABLE, say
 from smtpdebug.cli.options import ReadOptions
 from smtpdebug.cli.progress import progress
 from smtpdebug.engine import Event, Item, Judge
+from smtpdebug.errors import SmtpDebugError
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Limits
 from smtpdebug.render.escape import printable
+from smtpdebug.sources.files import open_captures
 
 
 class Run:
@@ -190,8 +193,23 @@ def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError, ValueError):
                 buffered.detach()
         return
+    _spare(options.output, [*options.captures, *options.rsa_keys, *options.keylogs])
     with open(options.output, "wb") as file:
         yield file
+
+
+def _spare(output: str, inputs: list[str]) -> None:
+    """A slip of the hand must not cost the evidence.
+
+    Raises:
+        SmtpDebugError: the output is one of the inputs, or any capture (of a folder or glob that is read, or another).
+    """
+    if not os.path.isfile(output) or not os.path.getsize(output):
+        return
+    if any(os.path.exists(given) and os.path.samefile(given, output) for given in inputs):
+        raise SmtpDebugError(f"{output}: not overwritten, it is one of the inputs")
+    if not open_captures([output]).errors:
+        raise SmtpDebugError(f"{output}: not overwritten, it is a packet capture")
 
 
 @contextlib.contextmanager

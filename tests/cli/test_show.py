@@ -199,3 +199,18 @@ def test_in_the_manner_of_tcpflow(cli: Cli, captures: Path) -> None:
     assert all(layout.fullmatch(line) for line in lines)
     assert ".00025-192.000.002.007." in lines[0]
     assert ": 220 mx.example.org" in lines[0]
+
+
+def test_an_output_never_replaces_a_capture(cli: Cli, captures: Path, tmp_path: Path) -> None:
+    """``-o`` given the wrong name must not cost the evidence; any other file is replaced, as everywhere."""
+    source = captures / "plain" / "capture.pcap"
+    for name in ("one.pcap", "other.pcap"):
+        (tmp_path / name).write_bytes(source.read_bytes())
+    for name in ("one.pcap", "other.pcap"):
+        refused = cli("show", "-o", str(tmp_path / name), str(tmp_path / "one.pcap"))
+        assert refused.exit_code == 3
+        assert "not overwritten" in refused.stderr
+        assert (tmp_path / name).read_bytes() == source.read_bytes()
+    for _ in range(2):
+        assert cli("show", "-o", str(tmp_path / "out.txt"), str(tmp_path / "one.pcap")).exit_code == 0
+    assert "QUIT" in (tmp_path / "out.txt").read_text()

@@ -425,7 +425,7 @@ def data_for_binary_message(exchange: Exchange, state: State) -> Iterator[Said]:
     BODY=8BITMIME goes with DATA.
     """
     command, mail = exchange.command, state.mail
-    if command is None or mail is None or not _clear(exchange, state):
+    if command is None or mail is None or "BINARYMIME" not in mail.argument.upper() or not _clear(exchange, state):
         return
     if (path(mail.argument, "FROM").value("BODY") or "").upper() == "BINARYMIME":
         yield command.at, "DATA for a message announced as BINARYMIME"

@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Exchange
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import REFUSED_TLS, Said, rule
 from smtpdebug.rules.state import State, extensions_of
 
 PLAINTEXT_MECHANISMS: Final = frozenset({"PLAIN", "LOGIN"})
@@ -186,6 +186,7 @@ def password_login_offered_in_clear(exchange: Exchange, state: State) -> Iterato
     on=Exchange,
     severity=Severity.NOTE,
     since="0.1",
+    when=REFUSED_TLS,
     refs=("RFC 3207 §4", "RFC 3207 §6"),
     verbs={"MAIL", "AUTH"},
     security=True,

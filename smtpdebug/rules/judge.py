@@ -17,6 +17,7 @@ from smtpdebug.rules.registry import (
     BARE,
     ENCRYPTED,
     ENDED_BY_SERVER,
+    LONG_ARGUMENT,
     MULTILINE,
     NO_STATUS_CODE,
     ODD_NAME,
@@ -56,6 +57,7 @@ _PLANS: Final = 4096
 """Cases remembered: hostile traffic has no end of them."""
 _PLAIN_PARAMETERS: Final = re.compile(r"> SIZE=\d{1,18}( BODY=(?:8BITMIME|7BIT))?\Z", re.IGNORECASE)
 _SLOW_NS: Final = 1_000_000_000
+_LOCAL_PART: Final = 64
 _NEITHER: Final = [None, None]
 _ZEROS: Final = [0, 0]
 _SILENT: Final = 2048
@@ -218,8 +220,13 @@ class Judge:
         """The conversation is over: the rest of its exchanges, then the rules on the whole."""
         findings: list[Finding] = []
         exchanges, state = self._conversation.exchanges, self.state
-        while state.index < len(exchanges):
-            findings += self._step(exchanges[state.index])
+        judge_exchange, enter, advance = self._ruleset.judge_exchange, state.enter, state.advance
+        for exchange in exchanges[state.index :] if state.index else exchanges:
+            enter(exchange)
+            found = judge_exchange(state, exchange)
+            if found:
+                findings += found
+            advance(exchange)
         return findings + self._ruleset.judge_end(self._conversation, state)
 
     def _step(self, exchange: Exchange) -> list[Finding]:
@@ -244,48 +251,62 @@ def _chosen(select: tuple[str, ...], ignore: tuple[str, ...], preview: bool) -> 
 
 
 def _situation(state: State, exchange: Exchange, verb: str) -> int:
-    reply = exchange.reply
+    command, reply, wait = exchange.command, exchange.reply, exchange.wait_ns
     found = state.situation()
     if exchange.encrypted:
         found |= ENCRYPTED
-    if exchange.command is not None:
-        found |= _command_situation(state, exchange.command, verb)
-    if exchange.wait_ns is not None and exchange.wait_ns >= _SLOW_NS:
-        found |= SLOW
+    if command is not None:
+        found |= _command_situation(state, command, verb)
     row = EXPECTED.get(verb)
     if row is None and verb not in KNOWN_VERBS:
         found |= UNKNOWN_VERB
-    if reply is not None:
-        if row is not None and reply.code not in row:
-            found |= OFF_TABLE
-        if reply.enhanced is None:
-            if "ENHANCEDSTATUSCODES" in state.extensions:
-                found |= NO_STATUS_CODE
-        elif ord(reply.enhanced[0]) - 48 != reply.code // 100:
-            found |= STATUS_DIFFERS
-        lines = reply.lines
-        if len(lines) > 1:
-            found |= MULTILINE
-        if not lines or len(lines[-1]) < 5:
-            found |= BARE
+    if reply is None:
+        return found if wait is None or wait < _SLOW_NS else found | SLOW
+    if wait is not None and (wait >= _SLOW_NS or wait + reply.at.ts_ns - reply.began.ts_ns >= _SLOW_NS):
+        found |= SLOW
+    code = reply.code
+    if row is not None and code not in row:
+        found |= OFF_TABLE
+    enhanced = reply.enhanced
+    if enhanced is None:
+        if "ENHANCEDSTATUSCODES" in state.extensions:
+            found |= NO_STATUS_CODE
+    elif ord(enhanced[0]) - 48 != code // 100:
+        found |= STATUS_DIFFERS
+    lines = reply.lines
+    if len(lines) != 1:
+        found |= MULTILINE if lines else BARE
+    if lines and len(lines[-1]) < 5:
+        found |= BARE
     return found
 
 
 def _command_situation(state: State, command: Command, verb: str) -> int:
+    argument = command.argument
     found = PIPELINED if command.outstanding else 0
-    if command.argument:
+    if argument:
         found |= WITH_ARGUMENT
-    if verb == "MAIL" or verb == "RCPT":
-        if not is_plain(command.argument):
-            found |= ODD_PATH | WITH_PARAMETERS
-        elif command.argument[-1] != ">" and not _plain_parameters(command.argument, state.extensions):
-            found |= WITH_PARAMETERS
-    elif verb in HELLOS and not is_plain_name(command.argument):
+        if verb == "MAIL" or verb == "RCPT":
+            found |= _path_situation(state, argument)
+        elif verb in HELLOS and not is_plain_name(argument):
+            found |= ODD_NAME
+    elif verb == "MAIL" or verb == "RCPT":
+        found |= ODD_PATH | WITH_PARAMETERS
+    elif verb in HELLOS:
         found |= ODD_NAME
     before = state.previous
     said = None if before is None else before.reply
     if said is not None and command.began.ts_ns - said.at.ts_ns >= _SLOW_NS:
         found |= SLOW
+    return found
+
+
+def _path_situation(state: State, argument: str) -> int:
+    found = LONG_ARGUMENT if len(argument) > _LOCAL_PART else 0
+    if not is_plain(argument):
+        return found | ODD_PATH | WITH_PARAMETERS
+    if argument[-1] != ">" and not _plain_parameters(argument, state.extensions):
+        found |= WITH_PARAMETERS
     return found
 
 
@@ -305,7 +326,7 @@ def _end_situation(conversation: Conversation) -> int:
     last = exchanges[-1] if exchanges else None
     if last is None or last.reply is None or last.command is None or last.command.verb != "QUIT":
         found |= UNFINISHED
-    if not stream.complete or stream.refused_by is not None or not all(stream.bytes) or _disturbed(stream):
+    if not stream.complete or stream.refused_by is not None or 0 in stream.bytes or _disturbed(stream):
         found |= ODD_TRANSPORT
     return found
 
@@ -314,9 +335,12 @@ def _disturbed(stream: Stream) -> bool:
     """Whether TCP did anything but carry the bytes and close."""
     if stream.rst_ns != _NEITHER or stream.syn_retransmissions or stream.syn_ack_retransmissions or stream.reused:
         return True
-    return any(
-        pair != _ZEROS
-        for pair in (stream.missing, stream.conflicts, stream.zero_windows, stream.retransmissions, stream.keep_alives)
+    return (
+        stream.missing != _ZEROS
+        or stream.conflicts != _ZEROS
+        or stream.zero_windows != _ZEROS
+        or stream.retransmissions != _ZEROS
+        or stream.keep_alives != _ZEROS
     )
 
 

@@ -15,7 +15,7 @@ from smtpdebug.model.smtp import (
     Exchange,
 )
 from smtpdebug.rules.content import SMTP_VERBS, own
-from smtpdebug.rules.registry import Said, rule
+from smtpdebug.rules.registry import LONG_ARGUMENT, Said, rule
 from smtpdebug.rules.state import State
 
 COMMAND_LINE: Final = 512
@@ -202,7 +202,13 @@ def path_of(command: Command) -> str | None:
 
 
 @rule(
-    id="SD112", on=Exchange, severity=Severity.NOTE, since="0.1", refs=("RFC 5321 §4.5.3.1.1",), verbs={"MAIL", "RCPT"}
+    id="SD112",
+    on=Exchange,
+    severity=Severity.NOTE,
+    since="0.1",
+    when=LONG_ARGUMENT,
+    refs=("RFC 5321 §4.5.3.1.1",),
+    verbs={"MAIL", "RCPT"},
 )
 def local_part_too_long(exchange: Exchange) -> Iterator[Said]:
     """The local-part of an address is longer than 64 octets.
@@ -250,6 +256,7 @@ def local_part_too_long(exchange: Exchange) -> Iterator[Said]:
     on=Exchange,
     severity=Severity.WARNING,
     since="0.1",
+    when=LONG_ARGUMENT,
     refs=("RFC 5321 §4.5.3.1.2", "RFC 5321 §4.5.3.1.3"),
     verbs={"MAIL", "RCPT"},
 )

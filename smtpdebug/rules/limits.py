@@ -10,7 +10,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, Exchange
 from smtpdebug.rules.registry import LIMITED, Said, rule
 from smtpdebug.rules.state import State
-from smtpdebug.rules.syntax import path
+from smtpdebug.rules.syntax import declared_size
 
 _TOLERANCE: Final = 1024
 """Octets by which a declared SIZE may be too low: RFC 1870 5 calls it an estimate, and a Received field is added."""
@@ -70,7 +70,7 @@ def size_limit_exceeded(exchange: Exchange, state: State) -> Iterator[Said]:
     if not limit or command is None or state.uncertain:
         return
     if command.verb == "MAIL":
-        declared = path(command.argument, "FROM").value("SIZE") or ""
+        declared = declared_size(command.argument)
         if declared.isdigit() and int(declared[:20]) > limit:
             yield command.at, f"SIZE={declared[:20]} is above the server's limit of {limit}"
     elif exchange.data is not None and exchange.data.bytes > limit:
@@ -144,7 +144,7 @@ def size_declared_too_low(exchange: Exchange, state: State) -> Iterator[Said]:
     data, mail, command = exchange.data, state.mail, exchange.command
     if data is None or mail is None or command is None or state.uncertain:
         return
-    declared = path(mail.argument, "FROM").value("SIZE") or ""
+    declared = declared_size(mail.argument)
     if declared.isdigit() and len(declared) < 20 and data.bytes > int(declared) + max(_TOLERANCE, int(declared) // 10):
         yield command.at, f"{data.bytes} octets of mail data, SIZE={declared} was declared"
 

@@ -193,10 +193,11 @@ def message_sent_before_354(exchange: Exchange, state: State) -> Iterator[Said]:
         return
     if previous.command is None or previous.command.verb != "DATA" or previous.reply is None:
         return
+    if previous.reply.code != 354 or data.began.ts_ns + 5_000_000 >= previous.reply.began.ts_ns:
+        return
     if any(e.data is not None and e.data.odd_ends for e in state.conversation.exchanges[: state.index]):
         return  # smuggled: the client sent one message, the server saw two
-    if previous.reply.code == 354 and data.began.ts_ns + 5_000_000 < previous.reply.began.ts_ns:
-        yield command.at, "the mail data began before 354 came"
+    yield command.at, "the mail data began before 354 came"
 
 
 @rule(

@@ -86,9 +86,13 @@ WITH_ARGUMENT: Final = 1 << 39
 ODD_NAME: Final = 1 << 42
 """EHLO or HELO whose name is not plainly a fully qualified domain."""
 SLOW: Final = 1 << 43
-"""The reply took a second or more, or the client left the server waiting as long."""
+"""The reply took a second or more to its end, or the client left the server waiting as long."""
 LIMITED: Final = 1 << 44
 """EHLO offered LIMITS."""
+LONG_ARGUMENT: Final = 1 << 48
+"""MAIL or RCPT with an argument longer than a local-part may be (64 octets)."""
+REFUSED_TLS: Final = 1 << 49
+"""STARTTLS was refused before."""
 # Situations of a conversation.
 WITH_TLS: Final = 1 << 40
 """There was TLS, opened or not."""

@@ -124,11 +124,12 @@ def enhanced_code_contradicts_reply(exchange: Exchange) -> Iterator[Said]:
     on=Exchange,
     severity=Severity.WARNING,
     since="0.1",
+    pure=True,
     refs=("RFC 2034 §4",),
     replies=(2, 4, 5),
     when=MULTILINE,
 )
-def enhanced_codes_differ_by_line(exchange: Exchange, state: State) -> Iterator[Said]:
+def enhanced_codes_differ_by_line(exchange: Exchange) -> Iterator[Said]:
     """Lines of one reply with different enhanced status codes.
 
     ## Why it matters

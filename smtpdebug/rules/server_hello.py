@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, Exchange, Reply
-from smtpdebug.rules.registry import MULTILINE, REFUSED_GREETING, UNFINISHED, Said, rule
+from smtpdebug.rules.registry import MULTILINE, OFF_TABLE, REFUSED_GREETING, UNFINISHED, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
 from smtpdebug.rules.table import MULTILINE_KEYWORDS, shown_verb
@@ -28,6 +28,7 @@ def _whole(reply: Reply) -> bool:
     on=Exchange,
     severity=Severity.ERROR,
     since="0.1",
+    when=OFF_TABLE,
     refs=("RFC 5321 §4.3.2", "RFC 5321 §3.1", "RFC 7504 §3"),
     verbs=(GREETING,),
 )

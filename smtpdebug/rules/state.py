@@ -35,6 +35,7 @@ from smtpdebug.rules.registry import (
     NO_TRANSACTION,
     REFUSED_DATA,
     REFUSED_GREETING,
+    REFUSED_TLS,
     STARTED_TLS,
 )
 
@@ -62,6 +63,8 @@ class State(msgspec.Struct, gc=False, eq=False):
     extensions_before_tls: dict[str, str] | None = None
     """What the last EHLO in clear offered; ``None`` if there was none or TLS has not started."""
     encrypted: bool = False
+    tls_refused: bool = False
+    """A STARTTLS got 4yz or 5yz."""
     tls_agreed: Exchange | None = None
     """The STARTTLS that got 220, until the first exchange inside TLS."""
     authenticated: bool = False
@@ -131,6 +134,8 @@ class State(msgspec.Struct, gc=False, eq=False):
             found |= CHUNKED
         if self.tls_agreed is not None:
             found |= STARTED_TLS
+        if self.tls_refused:
+            found |= REFUSED_TLS
         if self.data_refused:
             found |= REFUSED_DATA
         if not self.helo_tried:
@@ -193,9 +198,9 @@ class State(msgspec.Struct, gc=False, eq=False):
     def _note_losses(self) -> None:
         timeline = self.conversation.timeline
         # An engine may have put TCP items in between: look again at all, there are few.
-        self.losses = sorted(
-            (item.at for item in timeline if item.__class__ is Lost or item.__class__ is Gap), key=_when
-        )
+        losses = [item.at for item in timeline if item.__class__ is Lost or item.__class__ is Gap]
+        if losses or self.losses:
+            self.losses = sorted(losses, key=_when)
         self.timeline_seen = len(timeline)
 
     def _meet_losses(self, exchange: Exchange) -> None:
@@ -266,6 +271,8 @@ def _starttls(state: State, exchange: Exchange, command: Command, reply: Reply |
         state.uncertain = True
     elif reply.code == 220:
         state.tls_agreed = exchange
+    elif reply.code >= 400:
+        state.tls_refused = True
 
 
 def _auth(state: State, exchange: Exchange, command: Command, reply: Reply | None) -> None:

@@ -27,6 +27,7 @@ _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _COMMON_PATH: Final = re.compile(
     rf"(?:FROM|TO):<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{_LABEL}(?:\.{_LABEL})*)>(?: |\Z)", re.IGNORECASE
 )
+_COMMON_SIZE: Final = re.compile(r"FROM:<[A-Za-z0-9_+.@-]+> SIZE=([0-9]+)(?: BODY=[78A-Z]+)?\Z", re.IGNORECASE)
 _XTEXT: Final = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 
 LONGEST_JUDGED: Final = 4096
@@ -112,6 +113,15 @@ def _closing(text: str) -> int:
         elif character == ">" and not quoted:
             return index
     return text.find(">")
+
+
+def declared_size(argument: str) -> str:
+    """The value of SIZE in the argument of MAIL; ``""`` if there is none, or one outside ASCII."""
+    match = _COMMON_SIZE.match(argument)
+    if match is not None:
+        return match[1]
+    value = path(argument, "FROM").value("SIZE") or ""
+    return value if value.isascii() else ""
 
 
 def _parameters(text: str) -> tuple[tuple[tuple[str, str | None], ...], tuple[str, ...]]:

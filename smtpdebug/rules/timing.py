@@ -41,6 +41,7 @@ def shown(wait_ns: int) -> str:
     on=Exchange,
     severity=Severity.NOTE,
     since="0.1",
+    when=SLOW,
     refs=("RFC 5321 §4.3.1", "RFC 5321 §4.5.3.2.1"),
     verbs={GREETING},
 )
@@ -76,7 +77,15 @@ def greeting_slow(exchange: Exchange) -> Iterator[Said]:
         yield exchange.reply.at, f"the greeting took {shown(wait)}"
 
 
-@rule(id="SL102", on=Exchange, severity=Severity.WARNING, since="0.1", refs=("RFC 5321 §4.5.3.2.1",), verbs={GREETING})
+@rule(
+    id="SL102",
+    on=Exchange,
+    severity=Severity.WARNING,
+    since="0.1",
+    when=SLOW,
+    refs=("RFC 5321 §4.5.3.2.1",),
+    verbs={GREETING},
+)
 def greeting_very_slow(exchange: Exchange) -> Iterator[Said]:
     """The greeting takes more than thirty seconds.
 
@@ -199,6 +208,7 @@ def reply_beyond_client_patience(exchange: Exchange) -> Iterator[Said]:
     on=Exchange,
     severity=Severity.NOTE,
     since="0.1",
+    when=SLOW,
     refs=("RFC 5321 §4.5.3.2.6", "RFC 1047"),
     verbs={END_OF_DATA},
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
-from smtpdebug.rules.registry import WITH_PROXY, Said, rule
+from smtpdebug.rules.registry import BEFORE_HELLO, WITH_PROXY, Said, rule
 from smtpdebug.rules.state import State
 
 PROXY = "PROXY protocol, proxy-protocol.txt of HAProxy"
@@ -115,6 +115,7 @@ def proxy_header_refused(conversation: Conversation) -> Iterator[Said]:
     verbs={"MAIL", "RCPT", "DATA", "BDAT", "AUTH"},
     severity=Severity.ERROR,
     since="0.1",
+    when=BEFORE_HELLO,
     refs=("Postfix XCLIENT_README",),
 )
 def xclient_without_restart(exchange: Exchange, state: State) -> Iterator[Said]:

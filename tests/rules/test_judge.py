@@ -228,6 +228,13 @@ def test_what_may_be_a_secret_is_not_quoted() -> None:
     assert secret[:12] not in repr(RuleSet().judge(conversation))
 
 
+def test_a_size_in_other_digits_than_ours_is_no_number() -> None:
+    text = "S: 220 mx.example.org\nC: EHLO c.example.net\nS: 250-mx.example.org\nS: 250 SIZE 1000\n"
+    for size in ("²", "٣٣٣٣٣"):
+        assert "SC160" not in {f.rule for f in RULES.judge(dialogue(f"{text}C: MAIL FROM:<a@example.net> SIZE={size}"))}
+    assert "SC160" in {f.rule for f in RULES.judge(dialogue(f"{text}C: MAIL FROM:<a@example.net> SIZE=1001"))}
+
+
 LINES = st.sampled_from(
     [
         "C: EHLO a.example.net", "C: HELO [1.2.3.4", "C: MAIL FROM:<a@b> SIZE=x BODY=", "C: MAIL FROM:<\"a@b>",

@@ -24,6 +24,10 @@ CLEAR_PORTS = frozenset({24, 25, 587, 2525, 2587})
 """The server speaks first, in clear."""
 
 
+_NONE = [0, 0]
+"""Of neither side."""
+
+
 class Trigger(enum.IntFlag):
     """Traits found in one pass; a diagnosis is asked only where one of its traits is there."""
 
@@ -139,21 +143,22 @@ class Facts:
         if (stream.syn_ns is not None and stream.syn_ack_ns is None) or not stream.bytes[SERVER]:
             traits |= Trigger.UNOPENED.value
         if (
-            any(event.kind != "fin" for event in stream.events)
-            or stream.syn_retransmissions
+            stream.syn_retransmissions
             or stream.syn_ack_retransmissions
-            or any(stream.retransmissions)
-            or any(stream.missing)
-            or any(stream.zero_windows)
-            or any(stream.keep_alives)
+            or stream.retransmissions != _NONE
+            or stream.missing != _NONE
+            or stream.zero_windows != _NONE
+            or stream.keep_alives != _NONE
             or stream.refused_by
             or (stream.closed_by or "").endswith("rst")
             or self.round_trip_ns >= LONG_PATH_NS
+            or any(event.kind != "fin" for event in stream.events)
         ):
             traits |= Trigger.TCP.value
         if self.conversation.tls is not None:
             traits |= Trigger.TLS.value
-        if any(finding.severity is not Severity.NOTE for finding in self.conversation.findings):
+        findings = self.conversation.findings
+        if findings and any(finding.severity is not Severity.NOTE for finding in findings):
             traits |= Trigger.FINDING.value
         return traits
 

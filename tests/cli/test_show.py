@@ -213,4 +213,4 @@ def test_an_output_never_replaces_a_capture(cli: Cli, captures: Path, tmp_path: 
         assert (tmp_path / name).read_bytes() == source.read_bytes()
     for _ in range(2):
         assert cli("show", "-o", str(tmp_path / "out.txt"), str(tmp_path / "one.pcap")).exit_code == 0
-    assert "QUIT" in (tmp_path / "out.txt").read_text()
+    assert "221 2.0.0 Bye" in (tmp_path / "out.txt").read_text()

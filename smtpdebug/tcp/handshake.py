@@ -34,16 +34,14 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
     first = (segment.seq + 1) & MASK
     if half.isn >= 0 or (half.touched and first != half.base):
         return
-    if (
-        not stream.complete
-        and (half.side == CLIENT) == answer
-        and not (connection.low.touched or connection.high.touched)
-    ):
+    # Once something was given out its readers have taken the stream for what it was then.
+    untouched = not (connection.low.touched or connection.high.touched)
+    if not stream.complete and untouched and (half.side == CLIENT) == answer:
         connection.flip()
         stream.decided_by = "syn"
     _begin_at_syn(half, first)
     half.isn = segment.seq
-    stream.complete = True
+    stream.complete = stream.complete or untouched
     if not answer:
         stream.syn_ns = ts_ns
         stream.last_syn_ns = ts_ns

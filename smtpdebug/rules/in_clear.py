@@ -136,12 +136,13 @@ def password_in_clear(exchange: Exchange, state: State) -> Iterator[Said]:
     on=Exchange,
     severity=Severity.NOTE,
     since="0.1",
+    pure=True,
     refs=("RFC 4954 §4", "RFC 8314 §3"),
     verbs={"EHLO"},
     replies={2},
     security=True,
 )
-def password_login_offered_in_clear(exchange: Exchange, state: State) -> Iterator[Said]:
+def password_login_offered_in_clear(exchange: Exchange) -> Iterator[Said]:
     """The server offers AUTH PLAIN or LOGIN outside TLS.
 
     ## Why it matters
@@ -172,7 +173,7 @@ def password_login_offered_in_clear(exchange: Exchange, state: State) -> Iterato
     A server that speaks only on its own host loses nothing by it.
     """
     reply = exchange.reply
-    if reply is None or exchange.encrypted or state.encrypted or reply.encrypted:
+    if reply is None or exchange.encrypted or reply.encrypted:
         return
     if not any(line[4:8].upper() == b"AUTH" for line in reply.lines[1:]):
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from smtpdebug.model.findings import Finding, Severity
-from smtpdebug.model.smtp import Command, Conversation, Exchange
+from smtpdebug.model.smtp import AFTER_GAP, Command, Conversation, Exchange
 from smtpdebug.model.streams import Stream
 from smtpdebug.rules.memory import Earlier
 from smtpdebug.rules.registry import (
@@ -221,8 +221,13 @@ class Judge:
         findings: list[Finding] = []
         exchanges, state = self._conversation.exchanges, self.state
         judge_exchange, enter, advance = self._ruleset.judge_exchange, state.enter, state.advance
+        # Without losses nothing happens between two exchanges of a conversation in clear.
+        calm = not state.note_losses() and not state.encrypted
         for exchange in exchanges[state.index :] if state.index else exchanges:
-            enter(exchange)
+            command = exchange.command
+            if not calm or exchange.encrypted or (command is not None and command.oddities & AFTER_GAP):
+                calm = False
+                enter(exchange)
             found = judge_exchange(state, exchange)
             if found:
                 findings += found

@@ -147,8 +147,7 @@ class State(msgspec.Struct, gc=False, eq=False):
 
     def enter(self, exchange: Exchange) -> None:
         """Take in what is known just before the exchange: losses, and TLS having begun."""
-        if len(self.conversation.timeline) != self.timeline_seen:
-            self._note_losses()
+        self.note_losses()
         if self.losses_met < len(self.losses):
             self._meet_losses(exchange)
         command = exchange.command
@@ -195,13 +194,17 @@ class State(msgspec.Struct, gc=False, eq=False):
         self.auth_pending = None
         self.reset_transaction()
 
-    def _note_losses(self) -> None:
+    def note_losses(self) -> bool:
+        """Look where bytes are missing; whether any are."""
         timeline = self.conversation.timeline
+        if len(timeline) == self.timeline_seen:
+            return bool(self.losses)
         # An engine may have put TCP items in between: look again at all, there are few.
         losses = [item.at for item in timeline if item.__class__ is Lost or item.__class__ is Gap]
         if losses or self.losses:
             self.losses = sorted(losses, key=_when)
         self.timeline_seen = len(timeline)
+        return bool(self.losses)
 
     def _meet_losses(self, exchange: Exchange) -> None:
         said = exchange.reply.at if exchange.reply is not None else None

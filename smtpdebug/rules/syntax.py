@@ -90,6 +90,7 @@ def path(argument: str, keyword: str) -> Path:
 _FULL_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.[A-Za-z][A-Za-z-]*[A-Za-z]\Z")
 
 
+@lru_cache(maxsize=1024)
 def is_plain_name(argument: str) -> bool:
     """Whether the argument of EHLO is a domain of several labels that needs no closer look."""
     return _FULL_NAME.match(argument) is not None and not argument.startswith("localhost.")
@@ -115,6 +116,7 @@ def _closing(text: str) -> int:
     return text.find(">")
 
 
+@lru_cache(maxsize=256)
 def declared_size(argument: str) -> str:
     """The value of SIZE in the argument of MAIL; ``""`` if there is none, or one outside ASCII."""
     match = _COMMON_SIZE.match(argument)

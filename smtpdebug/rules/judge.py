@@ -96,6 +96,7 @@ class RuleSet:
         self._comparisons = [r for r in self.rules if r.on == "sighting"]
         self._verbs = {v for r in self._exchange_rules for v in r.verbs or ()} | {UNASKED}
         self._plans: dict[_Key, tuple[tuple[_Step, ...], tuple[_Step, ...]]] = {}
+        self._end_plans: dict[int, tuple[_Step, ...]] = {}
         self._silent: set[tuple[_Key, tuple[bytes, ...]]] = set()
         """Replies on which the pure rules had nothing to say: a server's EHLO reply is the same every time."""
 
@@ -147,10 +148,12 @@ class RuleSet:
         if not concerns_mail(conversation):
             return findings
         situation = _end_situation(conversation)
-        for rule in self._conversation_rules:
-            if rule.when and not situation & rule.when:
-                continue
-            for said in rule.check(conversation, state) if rule.takes else rule.check(conversation):
+        plan = self._end_plans.get(situation)
+        if plan is None:
+            asked = [r for r in self._conversation_rules if not r.when or situation & r.when]
+            plan = self._end_plans[situation] = tuple((r.check, r, bool(r.takes)) for r in asked)
+        for check, rule, takes_state in plan:
+            for said in check(conversation, state) if takes_state else check(conversation):
                 findings.append(self._finding(rule, said))  # noqa: PERF401  # as above
         return findings
 

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 @click.option("-f", "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def rule(ids: tuple[str, ...], listing: bool, form: str) -> None:
     """Print the page of a rule (SR103, reply-code-not-listed): what it finds, why it matters, an example, what to do
-    instead, and what innocent traffic looks like it.
+    instead, and what innocent traffic looks like it. Or that of a diagnosis (D24, greeting-delayed).
     """
     from smtpdebug.rules import registry
 
     if not ids and not listing:
         raise click.UsageError("name a rule, or give --list")
+    diagnoses = {word: page for word in ids if (page := _diagnosis(word))}
+    words = [word for word in ids if word not in diagnoses]
     try:
-        rules = [one for word in ids for one in _wanted(word)] if ids else registry.all_rules()
+        rules = [one for word in words for one in _wanted(word)] if ids else registry.all_rules()
     except registry.UnknownRuleError as error:
         raise click.UsageError(str(error)) from None
+    if diagnoses and (form == "json" or listing):
+        raise click.UsageError(f"{next(iter(diagnoses))} is a diagnosis: --list and --format json are for rules")
     if form == "json":
         click.echo(_as_json(rules))
     elif listing:
@@ -37,7 +41,17 @@ def rule(ids: tuple[str, ...], listing: bool, form: str) -> None:
     else:
         from smtpdebug.rules import pages
 
-        click.echo("\n\n".join(pages.page(one).rstrip() for one in rules))
+        click.echo("\n\n".join([*diagnoses.values(), *(pages.page(one).rstrip() for one in rules)]))
+
+
+def _diagnosis(word: str) -> str:
+    """The page of the diagnosis with this id or name; empty where it is none."""
+    from smtpdebug.rules.diagnosis import DIAGNOSES, pages
+
+    for one in DIAGNOSES.values():
+        if word.upper() == one.id or word.lower() == one.name:
+            return pages.page(one).removeprefix(pages.HEADER.format("the docstring of the diagnosis")).rstrip()
+    return ""
 
 
 def _wanted(word: str) -> list[Rule]:

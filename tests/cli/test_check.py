@@ -123,6 +123,17 @@ def test_rule_prints_a_page_by_id_or_name(cli: Cli) -> None:
     assert cli("rule", "sr103").stdout == page.stdout
 
 
+def test_rule_prints_the_page_of_a_diagnosis_too(cli: Cli) -> None:
+    """Transcripts show ``=> D24 greeting-delayed``, and whoever reads it asks what that is."""
+    page = cli("rule", "D24")
+    assert page.exit_code == 0
+    assert page.stdout.startswith("# D24 greeting-delayed\n")
+    assert cli("rule", "greeting-delayed").stdout == cli("rule", "d24").stdout == page.stdout
+    assert cli("rule", "D24", "SR103").stdout.count("# SR103 ") == 1
+    assert cli("rule", "D24", "--format", "json").exit_code == 2
+    assert cli("rule", "D00").exit_code == 2
+
+
 def test_rule_lists_all(cli: Cli) -> None:
     lines = cli("rule", "--list").stdout.splitlines()
     entries = json.loads(cli("rule", "--list", "--format", "json").stdout)

@@ -10,7 +10,7 @@ from itertools import compress, repeat
 
 from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Location
 from smtpdebug.tcp.connection import Connection
-from smtpdebug.tcp.half import Half
+from smtpdebug.tcp.half import PIECES, Half
 from smtpdebug.tcp.parts import End, Payloads, Run, Shake
 from smtpdebug.tcp.sequence import MASK
 
@@ -85,7 +85,7 @@ def _give(connection: Connection, run: Run, payloads: Payloads, buf: bytes, capt
     low.out.extend(map(Chunk, repeat(connection.stream), sides, offsets, data, at, at, ackeds))
     for half, mine in ((low, from_low), (high, from_high)):
         half.recent += compress(data, mine)
-        if len(half.recent) >= 256:
+        if len(half.recent) >= PIECES:
             half.trim()
 
 

@@ -17,6 +17,8 @@ from smtpdebug.tcp.sequence import MASK, ahead
 
 RECENT: Final = 64 << 10
 """Octets already given out that are kept to compare later copies with."""
+PIECES: Final = 256
+"""Segments in which they are kept at most."""
 GRACE_PACKETS: Final = 16
 GRACE_NS: Final = 1_000_000_000
 """Data may be captured after its own ACK (two taps, several queues): how much later."""
@@ -159,7 +161,7 @@ class Half(msgspec.Struct, eq=False, gc=False):
             order = item.order if self.acked < item.end else min(item.order, self._when_acked(item.end))
             self._emit(Chunk(self.stream, self.side, offset, data, item.began, at, item.acked), order)
             self.recent.append(data)
-            if len(self.recent) >= 256:
+            if len(self.recent) >= PIECES:
                 self.trim()
         self.next, self.next_seq = item.end, (self.base + item.end) & MASK
         if offset + have < item.end:
@@ -190,6 +192,10 @@ class Half(msgspec.Struct, eq=False, gc=False):
 
     def trim(self) -> None:
         """Forget what is older than the last ``RECENT`` octets."""
+        if len(self.recent) >= PIECES:
+            # Joined, so that segments of an octet each are not counted again and again.
+            self.recent[:] = [b"".join(self.recent)[-RECENT:]]
+            return
         size, keep = 0, 0
         for data in reversed(self.recent):
             if size >= RECENT:

@@ -50,7 +50,7 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
         stream.syn_ack_ns = ts_ns
     if stream.refused_by is not None:
         stream.refused_by = stream.closed_by = connection.closing_ns = None
-    if connection.early_ack is not None and connection.early_ack[0] == first:
+    if untouched and connection.early_ack is not None and connection.early_ack[0] == first:
         stream.established_ns = connection.early_ack[1]
 
 

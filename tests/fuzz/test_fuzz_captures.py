@@ -91,6 +91,38 @@ def texts_changed(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+@st.composite
+def packets_moved(draw: st.DrawFn) -> bytes:
+    """Shipped captures with packets lost, repeated, late, cut short or with other flags and sequence numbers."""
+    data = seed(draw(st.sampled_from(SEEDS)))
+    at, rows = 24, []
+    while at + 16 <= len(data):
+        size = struct.unpack_from("<I", data, at + 8)[0]
+        rows.append((data[at : at + 8], size, data[at + 16 : at + 16 + size]))
+        at += 16 + size
+    for _ in range(draw(st.integers(1, 6))):
+        here = draw(st.integers(0, len(rows) - 1))
+        when, wire, packet = rows[here]
+        match draw(st.integers(0, 4)):
+            case 0:
+                if len(rows) > 1:
+                    del rows[here]
+            case 1:
+                there = draw(st.integers(0, len(rows) - 1))
+                rows.insert(there, (rows[there][0], wire, packet))
+            case 2:
+                there = draw(st.integers(0, len(rows) - 1))
+                rows[here], rows[there] = (when, *rows[there][1:]), (rows[there][0], wire, packet)
+            case 3:
+                rows[here] = when, wire, packet[: draw(st.integers(0, len(packet)))]
+            case 4:
+                octet = draw(st.integers(min(36, len(packet) - 1), len(packet) - 1)) if packet else 0
+                changed = bytearray(packet)
+                changed[octet : octet + 1] = draw(st.binary(min_size=1, max_size=1))
+                rows[here] = when, wire, bytes(changed)
+    return data[:24] + b"".join(when + struct.pack("<II", len(packet), wire) + packet for when, wire, packet in rows)
+
+
 WORDS = [
     b"\r\n",
     b"\r\n.\r\n",
@@ -135,7 +167,7 @@ class Sponge:
     def flush(self) -> None: ...
 
 
-@given(mutated() | texts_changed(), st.sampled_from([Limits(), SMALL]), st.sampled_from([1, 9, 1000]))
+@given(mutated() | texts_changed() | packets_moved(), st.sampled_from([Limits(), SMALL]), st.sampled_from([1, 9, 1000]))
 def test_the_whole_pipeline(data: bytes, limits: Limits, batch_packets: int) -> None:
     sink = JsonLines(Sponge())  # type: ignore[arg-type]  # all that it asks of a file
     for conversation in read_through(data, limits, batch_packets):
@@ -146,7 +178,7 @@ def test_the_whole_pipeline(data: bytes, limits: Limits, batch_packets: int) -> 
     sink.close()
 
 
-@given(mutated() | texts_changed(), st.integers(1, 30))
+@given(mutated() | texts_changed() | packets_moved(), st.integers(1, 30))
 def test_damage_reads_the_same_in_any_batches(data: bytes, batch_packets: int) -> None:
     sink = JsonLines(Sponge())  # type: ignore[arg-type]  # as above
     lines = [[sink.line(one) for one in read_through(data, Limits(), size)] for size in (batch_packets, 1000)]

@@ -266,9 +266,7 @@ class DataReader:
             data.oddities |= oddities_of(odd)
         content = region
         if dotted:
-            content = self._undotted(region, region[0] == 46)
-            if content is not region:
-                lines = content.split(b"\r\n")
+            content = self._undotted_lines(lines)
         data.lines += len(lines) - 1
         longest = max(map(len, lines)) + 2
         if longest > data.longest_line:
@@ -276,6 +274,18 @@ class DataReader:
         self._length = 0
         self.body.add(content)
         self._context = b"\r\n"
+
+    def _undotted_lines(self, lines: list[bytes]) -> bytes:
+        """Transparency undone (RFC 5321 4.5.2) in ``lines`` themselves; gives them joined."""
+        data = self.data
+        for index, line in enumerate(lines):
+            if line.startswith(b"."):
+                if line[1:2] == b".":
+                    data.stuffed += 1
+                else:
+                    data.oddities |= UNDOTTED
+                lines[index] = line[1:]
+        return b"\r\n".join(lines)
 
     def _undotted(self, region: bytes, starts: bool) -> bytes:
         """Transparency undone (RFC 5321 4.5.2); ``starts``: the region begins with a line that begins with a dot."""

@@ -25,6 +25,10 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Limits
 from smtpdebug.render.escape import printable
 from smtpdebug.sources.files import open_captures
+from smtpdebug.tls.keylog import parse_keylog
+
+_KEYLOG_LOOK = 1 << 20
+"""Octets of a key log to look for a secret in."""
 
 
 class Run:
@@ -127,10 +131,20 @@ class Run:
             conversations=self.conversations,
             shown=self.shown,
             skipped=reading.skipped,
-            notes=reading.notes,
+            notes=[*reading.notes, *self._barren()],
             errors=[str(error) for error in reading.errors],
             interrupted=self.interrupted,
         )
+
+    def _barren(self) -> Iterator[str]:
+        """A key log of which no line is a secret is likely the wrong file, and nothing else would tell."""
+        for path in self.options.keylogs:
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                text = file.read(_KEYLOG_LOOK)
+                if not parse_keylog(text).lines:
+                    yield f"{path}: " + (
+                        "no line of it is a secret in NSS format" if text.strip() else "an empty key log"
+                    )
 
     def finish(self) -> int:
         """Say on standard error what was read and what was not; the exit code."""
@@ -180,6 +194,10 @@ def _count(number: int, noun: str) -> str:
 def binary_output(options: ReadOptions) -> Iterator[BinaryIO]:
     """Where data goes: standard output, or the file of ``-o``."""
     if options.output is None or options.output == "-":
+        # Python has none where the shell closed it (``>&-``), whatever its types say.
+        closed: bool = sys.stdout is None
+        if closed:
+            raise SmtpDebugError("standard output is closed: nowhere to write")
         out = sys.stdout.buffer
         if not isinstance(out, io.RawIOBase):
             yield out

@@ -116,7 +116,7 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
     who, length = _SIDE[item.side], plural(item.length, "byte")
     kind = item.kind
     if kind == "fin":
-        return None if conversation.outcome == "completed" else f"the {who} closes its side (FIN)"
+        return None if _orderly(conversation) else f"the {who} closes its side (FIN)"
     if kind == "rst":
         return _reset(who, conversation)
     if kind == "retransmission":
@@ -135,10 +135,15 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
     return sentences.get(kind)
 
 
+def _orderly(conversation: Conversation) -> bool:
+    """It came to its end; a server that closed without having said a word was none to talk with."""
+    return conversation.outcome == "completed" and any(one.reply is not None for one in conversation.exchanges)
+
+
 def _reset(who: str, conversation: Conversation) -> str | None:
     stream = conversation.stream
     after_fin = any(fin is not None for fin in stream.fin_ns) and conversation.outcome != "reset"
-    if conversation.outcome == "completed" or after_fin:
+    if _orderly(conversation) or after_fin:
         return None  # the last words of a connection that was over
     if stream.syn_ack_ns is None and conversation.outcome == "refused":
         return f"connection refused by the {who} (RST)"

@@ -173,3 +173,24 @@ def test_interrupted_it_ends_in_good_order(captures: Path, number: signal.Signal
     assert out.split()[-1] == b"open"
     assert b"interrupted" in err
     assert b"Traceback" not in err
+
+
+def test_a_closed_standard_output(captures: Path) -> None:
+    """``smtpdebug show ... >&-``: there is no standard output at all then."""
+    command = f'"{sys.executable}" -m smtpdebug show "{captures / "plain" / "capture.pcap"}" >&-'
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr == b"smtpdebug: standard output is closed: nowhere to write\n"
+
+
+def test_a_key_log_without_secrets_is_told(cli: Cli, tmp_path: Path, captures: Path) -> None:
+    """Given the wrong file, or one whose program never wrote: TLS stays closed, and the user should know why."""
+    wrong, fine = tmp_path / "wrong.txt", tmp_path / "keys.log"
+    wrong.write_text("not a key log\n")
+    fine.write_text(f"# made here\nCLIENT_RANDOM {'ab' * 32} {'cd' * 48}\n")
+    result = cli("show", "--keylog", wrong, "--keylog", fine, captures / "plain" / "capture.pcap")
+    assert result.exit_code == 0
+    assert f"note: {wrong}: no line of it is a secret in NSS format\n" in result.stderr
+    assert str(fine) not in result.stderr
+    wrong.write_text("")
+    assert "an empty key log" in cli("tls", "--keylog", wrong, captures / "plain" / "capture.pcap").stderr

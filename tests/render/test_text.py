@@ -399,3 +399,13 @@ def test_a_reset_after_a_fin_is_not_worth_a_line(talk: Talk, at: At) -> None:
     assert len(body(shown(conversation))) == 2
     conversation.stream.fin_ns[SERVER] = at(8, 8).ts_ns
     assert len(body(shown(conversation))) == 1
+
+
+def test_a_server_that_closes_without_a_word(talk: Talk, at: At) -> None:
+    """The end is all there is to see; it must not be left out as the end of a conversation that was over."""
+    conversation = talk("C QUIT")
+    conversation.timeline.insert(0, TcpEvent("fin", SERVER, at(4, 0.5)))
+    conversation.timeline.append(TcpEvent("fin", CLIENT, at(6, 2)))
+    assert [line.split("  ")[2] for line in body(shown(conversation))] == [
+        "the server closes its side (FIN)", "QUIT", "the client closes its side (FIN)"
+    ]  # fmt: skip

@@ -22,7 +22,6 @@ class BothDecryptor:
         self._tshark, self._native, self._verify = tshark, native, verify
         self._ours: dict[int, list[Decrypted]] = {}
         self._theirs: dict[int, list[Decrypted]] = {}
-        self._ended: set[int] = set()
         self._chosen: dict[int, str] = {}
         self._differences: list[str] = []
 
@@ -59,7 +58,6 @@ class BothDecryptor:
 
     def end(self, flow: int) -> list[Decrypted]:
         """The connection closed."""
-        self._ended.add(flow)
         held = self._hold(self._native.end(flow))
         return held + self._passed(self._tshark.end(flow))
 
@@ -70,7 +68,6 @@ class BothDecryptor:
     def flush(self) -> list[Decrypted]:
         """The capture ended."""
         self._hold(self._native.flush())
-        self._ended |= self._ours.keys()
         return self._passed(self._tshark.flush())
 
     def verdict(self, flow: int) -> Verdict:
@@ -95,12 +92,10 @@ class BothDecryptor:
         """Settle the flows that tshark is done with."""
         for record in opened:
             self._theirs[record.flow].append(record)
-        done = [flow for flow in self._ours if flow in self._ended and not self._tshark.pending(flow)]
-        return [record for flow in done for record in self._settle(flow)]
+        return [record for flow in self._tshark.take_done() for record in self._settle(flow)]
 
     def _settle(self, flow: int) -> list[Decrypted]:
         ours, theirs = self._ours.pop(flow), self._theirs.pop(flow)
-        self._ended.discard(flow)
         mine = [record for record in ours if record.content_type == APPLICATION_DATA]
         if self._verify:
             self._compare(flow, mine, theirs)

@@ -8,6 +8,7 @@ profile, without Lua, and within limits of time and memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ OLDEST = (3, 4)
 INSTALL = "install it with: apt-get install tshark (Debian, Ubuntu), dnf install wireshark-cli (Fedora, RHEL)"
 _PASS_FLOWS = 500
 """Flows in one pass: enough to make tshark's start-up cheap, few enough that results come and memory stays bounded."""
+_OVERHEAD = 300
+"""Octets that a held record costs beside its payload."""
 _CPU_SECONDS = 600
 _MEMORY = 4 << 30
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
@@ -83,6 +86,7 @@ class TsharkDecryptor:
         self._ended: list[int] = []
         self._opened: dict[int, int] = {}
         self._given_up: set[int] = set()
+        self._done: list[int] = []
         self.problems: list[str] = []
         """What tshark complained about, one sentence each."""
 
@@ -101,7 +105,7 @@ class TsharkDecryptor:
         if held is None:
             return []
         held.append(record)
-        self._held_bytes += len(record.payload)
+        self._held_bytes += _cost(record)
         if self._held_bytes > self._limits.tls_spool_bytes:
             opened = self._run() if self._ended else []
             if self._held_bytes > self._limits.tls_spool_bytes and flow in self._held:
@@ -135,14 +139,21 @@ class TsharkDecryptor:
         self._given_up.discard(flow)
         return Verdict(decrypted=opened, secret=secret, decryptor="tshark", detail=detail)
 
+    def take_done(self) -> list[int]:
+        """Flows that nothing more will be given of, since the last call."""
+        done, self._done = self._done, []
+        return done
+
     def _give_up(self, flow: int) -> None:
-        self._held_bytes -= sum(len(record.payload) for record in self._held.pop(flow))
+        self._held_bytes -= sum(map(_cost, self._held.pop(flow)))
         self._given_up.add(flow)
+        self._done.append(flow)
 
     def _run(self) -> list[Decrypted]:
         flows, self._ended = self._ended, []
         held = [(flow, self._held.pop(flow)) for flow in flows]
-        self._held_bytes -= sum(len(record.payload) for _, records in held for record in records)
+        self._held_bytes -= sum(_cost(record) for _, records in held for record in records)
+        self._done += flows
         if not self._rsa_keys and not self._keylog:
             return []
         opened: list[Decrypted] = []
@@ -196,14 +207,18 @@ class TsharkDecryptor:
             assert worker.stdin is not None
             assert worker.stdout is not None
             assert worker.stderr is not None
-            worker.stdin.write(msgspec.json.encode(job).replace(b"{pid}", str(worker.pid).encode()))
-            worker.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit code says so below
+                worker.stdin.write(msgspec.json.encode(job).replace(b"{pid}", str(worker.pid).encode()))
+                worker.stdin.close()
             decode = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
             while True:
                 size = int.from_bytes(worker.stdout.read(4), "big")
                 if not size:
                     break
-                number, data = decode(worker.stdout.read(size))
+                frame = worker.stdout.read(size)
+                if len(frame) < size:
+                    break  # it was ended in the middle: out of memory, or out of its limits
+                number, data = decode(frame)
                 if number:
                     yield number, data
                 else:
@@ -212,6 +227,10 @@ class TsharkDecryptor:
         if worker.returncode != 0:
             last = complaint.splitlines()[-1] if complaint else f"exit code {worker.returncode}"
             self.problems.append(f"tshark could not be run for decryption: {last}")
+
+
+def _cost(record: Record) -> int:
+    return len(record.payload) + _OVERHEAD
 
 
 def _environment(**more: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange
+from smtpdebug.model.streams import CLIENT, SERVER
 
 _ENDS_TRANSACTION = frozenset({"RSET", "EHLO", "HELO", "LHLO", "STARTTLS", "XCLIENT"})
 
@@ -12,7 +13,7 @@ def outcome(conversation: Conversation) -> str:
     stream = conversation.stream
     if stream.refused_by is not None:
         return "refused"
-    if stream.syn_ns is not None and stream.syn_ack_ns is None and not stream.packets[1]:
+    if stream.syn_ns is not None and not stream.packets[SERVER] and not stream.bytes[CLIENT]:
         return "no-answer"
     if conversation.protocol == "unknown":
         return "not-smtp"
@@ -33,7 +34,9 @@ def _outcome_in_clear(conversation: Conversation) -> str:
     exchanges = conversation.exchanges
     if _greeting_rejected(exchanges):
         return "rejected"
-    if any(_verb(exchange) == "QUIT" and exchange.reply is not None for exchange in reversed(exchanges)):
+    # Where the server's side is not in the capture, its answer to QUIT cannot be either.
+    unheard = not conversation.stream.packets[SERVER]
+    if any(_verb(exchange) == "QUIT" and (exchange.reply or unheard) for exchange in reversed(exchanges)):
         return "completed"
     if _reset(conversation):
         return "reset"

@@ -75,6 +75,7 @@ def show(
                 if options.format == "tcpflow":
                     _show_tcpflow(run, out, bodies=bodies)
                 else:
+                    from smtpdebug.model.streams import MAIL_PORTS
                     from smtpdebug.render.text import Text
                     from smtpdebug.render.transcript import Options
 
@@ -86,6 +87,7 @@ def show(
                         columns=columns(),
                         interleave=interleave,
                         references=references() if findings else None,
+                        ports=MAIL_PORTS | set(options.ports),
                     )
                     _show_text(run, text, live)
     raise click.exceptions.Exit(run.finish())

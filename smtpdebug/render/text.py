@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, TextIO, TypeAlias
 
 from smtpdebug.model.smtp import GREETING, Conversation, TimelineItem
-from smtpdebug.model.streams import Endpoint, Location
+from smtpdebug.model.streams import MAIL_PORTS, Endpoint, Location
 from smtpdebug.render import facts
 from smtpdebug.render.clock import delta, rfc3339
 from smtpdebug.render.escape import printable, width
@@ -33,6 +33,7 @@ class Text:
         columns: width to lay out for; longer lines are not cut or wrapped.
         interleave: all conversations' lines by time, each with its client's address in front.
         references: what a rule leans on, by its id, shown at the right of its findings.
+        ports: where TLS that stays closed is likely mail, and worth more than one line.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Text:
         columns: int = 80,
         interleave: bool = False,
         references: Mapping[str, str] | None = None,
+        ports: Collection[int] = MAIL_PORTS,
     ) -> None:
         self._out, self._options, self._color, self._clock = out, options, color, clock
         self._columns = max(columns, 40)
         self._references = references or {}
+        self._ports = ports
         self._interleaver: Interleaver[str] | None = Interleaver(self._write) if interleave else None
         self._live: dict[str, tuple[Transcript, int]] = {}
         self._last = ""
@@ -95,7 +98,7 @@ class Text:
     # -- layout
 
     def _whole(self, conversation: Conversation) -> None:
-        one = _one_line(conversation)
+        one = _one_line(conversation, self._ports)
         if self._last and not (one and self._last == "one"):
             self._write("")
         self._last = "one" if one else "whole"
@@ -186,7 +189,7 @@ class Text:
         first = self._paint(
             "title", f"{_tag(conversation)} > {_address(conversation.stream.server)}   {printable(head)}"
         )
-        one = _one_line(conversation)
+        one = _one_line(conversation, self._ports)
         if one:
             return [(start, f"{_tag(conversation)} > {_address(conversation.stream.server)}   {one}")]
         body = [(ts_ns, self._tag_line(conversation, text)) for text, ts_ns in self._body(conversation)]
@@ -244,8 +247,17 @@ def server_name(conversation: Conversation) -> str:
     return (conversation.tls.server_name if conversation.tls else None) or ""
 
 
-def _one_line(conversation: Conversation) -> str:
-    """For a stream that is not SMTP: what it is and how much; ``""`` for every other."""
+def _one_line(conversation: Conversation, ports: Collection[int]) -> str:
+    """For a stream that is not SMTP, or TLS that is likely none: what it is and how much; ``""`` for every other."""
+    tls = conversation.tls
+    if (
+        conversation.outcome == "opaque"
+        and tls is not None
+        and tls.mode == "implicit"
+        and conversation.stream.server.port not in ports
+        and not (conversation.findings or conversation.diagnoses)
+    ):
+        return f"{facts.tls_agreed(tls)}; {facts.tls_opened(tls)[0]}"
     if conversation.outcome != "not-smtp":
         return ""
     what = printable(Redactor(None).text(conversation.summary)) or "no data"

@@ -22,7 +22,7 @@ from smtpdebug.model.smtp import (
     Reply,
     TlsStarted,
 )
-from smtpdebug.model.streams import CLIENT, SERVER, Gap, Location, TcpEvent
+from smtpdebug.model.streams import CLIENT, SERVER, Endpoint, Gap, Location, TcpEvent
 from smtpdebug.model.tls import Alert, TlsFacts
 from smtpdebug.render.text import Text, server_name
 from smtpdebug.render.transcript import Options
@@ -244,6 +244,26 @@ def test_tls_says_what_was_agreed_and_why_it_stays_closed(talk: Talk, at: At) ->
         "*  to open it: Set SSLKEYLOGFILE",
         "+2.0 ms  *  TLS alert from the client: fatal unknown_ca  #9",
     ]
+
+
+def test_closed_tls_on_a_port_that_is_no_mail_takes_one_line(talk: Talk, at: At) -> None:
+    """A capture without a filter holds much HTTPS; ten lines for each would bury the mail."""
+    conversation = talk()
+    conversation.timeline.append(TlsStarted("implicit", at(4, 10)))
+    conversation.outcome, conversation.protocol = "opaque", "tls"
+    conversation.stream.server = Endpoint("10.0.0.2", 443)
+    conversation.tls = TlsFacts(
+        "implicit", at(4, 10), version="TLS 1.3", cipher_suite="TLS_AES_256_GCM_SHA384", server_name="www.example.org",
+        reason="tls13", reason_text="TLS 1.3 needs a key log", advice="Set SSLKEYLOGFILE",
+        application_bytes=[1200, 800],
+    )  # fmt: skip
+    assert shown(conversation) == (
+        "10.0.0.7:54170 > 10.0.0.2:443   TLS from the first byte, TLS 1.3 TLS_AES_256_GCM_SHA384, server name "
+        "www.example.org; stays closed: TLS 1.3 needs a key log; 1,200 bytes from the client, 800 from the server\n"
+    )
+    assert "Set SSLKEYLOGFILE" in shown(conversation, ports={443})
+    conversation.stream.server = Endpoint("10.0.0.2", 465)
+    assert "Set SSLKEYLOGFILE" in shown(conversation)
 
 
 def test_decrypted_lines_are_marked(talk: Talk, at: At) -> None:

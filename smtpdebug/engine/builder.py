@@ -192,7 +192,7 @@ class Builder:
         stream = self.stream
         if stream.established_ns is None or stream.established_ns >= first.ts_ns:
             return None
-        return Location(stream.opened.capture, stream.opened.frame, stream.established_ns)
+        return Location(stream.opened.capture, stream.established_frame, stream.established_ns)
 
     # -- in clear
 

@@ -77,6 +77,8 @@ class Stream(msgspec.Struct, gc=False, eq=False):
     syn_ack_ns: int | None = None
     established_ns: int | None = None
     """The client's ACK that completes the handshake."""
+    established_frame: int = 0
+    """That ACK's frame."""
     first_data_ns: list[int | None] = msgspec.field(default_factory=lambda: [None, None])
     syn_retransmissions: int = 0
     syn_ack_retransmissions: int = 0

@@ -22,6 +22,7 @@ def take_shake(connection: Connection, shake: Shake) -> None:
     stream.complete = True
     stream.syn_ns = stream.last_syn_ns = shake.syn_ns
     stream.syn_ack_ns, stream.established_ns = shake.syn_ack_ns, shake.established_ns
+    stream.established_frame = shake.last_frame
     for half, isn in ((client, shake.client_isn), (server, shake.server_isn)):
         half.isn = isn
         half.base = half.next_seq = (isn + 1) & MASK

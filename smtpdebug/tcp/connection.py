@@ -49,8 +49,8 @@ class Connection(msgspec.Struct, eq=False, gc=False):
     closed: bool = False
     ignored: bool = False
     lingers: bool = False
-    early_ack: tuple[int, int] | None = None
-    """Number and time of a client's ACK captured before the SYN-ACK."""
+    early_ack: tuple[int, int, int] | None = None
+    """Number, time and frame of a client's ACK captured before the SYN-ACK."""
     dropped_events: int = 0
     queue: list[tuple[int, Chunk | Gap]] | None = None
     """See ``Half.queue``, which is the same list."""
@@ -137,9 +137,9 @@ class Connection(msgspec.Struct, eq=False, gc=False):
         ack, stream = segment.ack, self.stream
         if half.side == CLIENT and stream.established_ns is None and not segment.flags & SYN:
             if peer.isn < 0:
-                self.early_ack = (ack, segment.ts_ns)
+                self.early_ack = (ack, segment.ts_ns, segment.frame)
             elif ahead(ack, peer.isn) >= 1:
-                stream.established_ns = segment.ts_ns
+                stream.established_ns, stream.established_frame = segment.ts_ns, segment.frame
         if peer.base < 0:
             peer.begin(ack, certain=True)
         elif not peer.started:

@@ -51,7 +51,7 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
     if stream.refused_by is not None:
         stream.refused_by = stream.closed_by = connection.closing_ns = None
     if untouched and connection.early_ack is not None and connection.early_ack[0] == first:
-        stream.established_ns = connection.early_ack[1]
+        _, stream.established_ns, stream.established_frame = connection.early_ack
 
 
 def _begin_at_syn(half: Half, first: int) -> None:

@@ -169,3 +169,14 @@ def test_the_ring_finds_by_modulus(maker: Any, key: rsa.RSAPrivateKey) -> None:
     assert ring.find(_modulus(key) + 2) is None
     assert ring.find(None) is None
     assert KeyRing().find(_modulus(key)) is None
+
+
+def test_a_key_whose_numbers_do_not_fit_each_other_is_refused() -> None:
+    """Such a file is well-formed DER; the private exponent is off by two."""
+    numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d + 2, numbers.dmp1, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    pem = damaged.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)
+    with pytest.raises(KeyFileError, match="damaged"):
+        load_private_keys(pem, "bad.pem")

@@ -9,6 +9,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.registry import UNFINISHED, WITH_ARGUMENT, Said, rule
+from smtpdebug.rules.scope import one_direction
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
@@ -59,6 +60,8 @@ def _idle_ns(exchange: Exchange, conversation: Conversation) -> int:
 
 def _server_left(conversation: Conversation, state: State) -> bool:
     """The server closed first, without 421 or QUIT, before its own time-out, after a normal greeting."""
+    if one_direction(conversation.stream):
+        return False  # QUIT may have been said
     if _closer(conversation) not in ("server-fin", "server-rst") or not _evident(conversation, state):
         return False
     if state.quit_sent or state.closing is not None or state.greeting is None or state.greeting.code != 220:
@@ -188,7 +191,8 @@ def server_closed_without_421(conversation: Conversation, state: State) -> Itera
 
     ## Innocent look-alikes
     A reset (not judged: a crash, a firewall and a full socket all look alike). A close after a refusal is SR148. A
-    close after five idle minutes is a time-out. Inside TLS that was not opened, the last words are unknown.
+    close after five idle minutes is a time-out. Inside TLS that was not opened, the last words are unknown; so they
+    are where only the server's packets were captured.
     """
     if not _server_left(conversation, state) or _closer(conversation) != "server-fin":
         return
@@ -356,11 +360,14 @@ def quit_without_waiting(conversation: Conversation, state: State) -> Iterator[S
     ```
 
     ## Innocent look-alikes
-    Postfix does so on purpose (`smtp_skip_quit_response`), which is why this is a note.
+    Postfix does so on purpose (`smtp_skip_quit_response`), which is why this is a note. A capture of the client's
+    packets alone does not show whether a reply came.
     """
     if not state.quit_sent or state.lossy or not conversation.exchanges:
         return
     last, stream = _last(conversation), conversation.stream
+    if one_direction(stream):
+        return  # the reply may have come
     if last.command is None or last.command.verb != "QUIT" or stream.closed_by not in ("client-fin", "client-rst"):
         return
     closed = min(t for t in (stream.fin_ns[0], stream.rst_ns[0], stream.last.ts_ns) if t is not None)

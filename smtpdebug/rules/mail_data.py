@@ -8,6 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import (
     END_OF_DATA,
+    ODD_END,
     UNDOTTED,
     Conversation,
     Exchange,
@@ -15,6 +16,7 @@ from smtpdebug.model.smtp import (
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.mail_octets import CARRIERS, binary, odd_data
 from smtpdebug.rules.registry import ODD_TRANSPORT, UNASKED, UNFINISHED, Said, rule
+from smtpdebug.rules.scope import one_direction
 from smtpdebug.rules.state import State
 
 TEXT_LINE: Final = 1000
@@ -89,7 +91,7 @@ def mail_data_line_too_long(exchange: Exchange, state: State) -> Iterator[Said]:
     verbs={END_OF_DATA},
     oddities=UNDOTTED,
 )
-def leading_dot_not_doubled(exchange: Exchange) -> Iterator[Said]:
+def leading_dot_not_doubled(exchange: Exchange, state: State) -> Iterator[Said]:
     r"""A line of the mail data begins with a single dot.
 
     ## Why it matters
@@ -133,9 +135,12 @@ def leading_dot_not_doubled(exchange: Exchange) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    BDAT has no transparency: dots are not doubled there.
+    BDAT has no transparency: dots are not doubled there. Where the server may have ended the message at a look-alike
+    of the end (SD301) and its replies were not captured, what follows may be commands and another message.
     """
     data = odd_data(exchange, UNDOTTED)
+    if data is not None and data.oddities & ODD_END and one_direction(state.conversation.stream):
+        return
     if data is not None and not data.chunks:
         yield data.at, "a line of the mail data begins with a dot that is not doubled; the server removes it"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, MALFORMED, UNTERMINATED, Exchange, Reply
 from smtpdebug.rules.registry import BARE, OFF_TABLE, UNASKED, UNKNOWN_VERB, Said, rule
+from smtpdebug.rules.scope import one_direction
 from smtpdebug.rules.state import State
 
 
@@ -318,6 +319,7 @@ def reply_nobody_asked_for(exchange: Exchange, state: State) -> Iterator[Said]:
     reply = exchange.reply
     if reply is None or reply.code == 421 or state.lossy or state.uncertain or not _whole(reply):
         return
-    if not state.conversation.stream.bytes[0] and state.index == 0:
-        return
+    stream = state.conversation.stream
+    if one_direction(stream) or (not stream.bytes[0] and state.index == 0):
+        return  # nothing of the client is in the capture
     yield reply.at, f"{reply.code} although no command was waiting for a reply"

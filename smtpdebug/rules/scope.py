@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from smtpdebug.model.smtp import Conversation
-from smtpdebug.model.streams import MAIL_PORTS
+from smtpdebug.model.streams import CLIENT, MAIL_PORTS, SERVER, Stream
 
 LOCAL_PORTS: Final = frozenset({1025, 8025, 10024, 10025, 10026, 10027})
 """Where test servers and content filters (amavis) listen for SMTP."""
@@ -21,3 +21,10 @@ def concerns_mail(conversation: Conversation) -> bool:
         return True
     port = conversation.stream.server.port
     return port in MAIL_PORTS or (port in LOCAL_PORTS and not any(conversation.stream.bytes))
+
+
+def one_direction(stream: Stream) -> bool:
+    """Whether the capture holds packets of one side alone: what the other side said, and left unsaid, is not known."""
+    client = bool(stream.packets[CLIENT]) or stream.syn_ns is not None
+    server = bool(stream.packets[SERVER]) or stream.syn_ack_ns is not None
+    return client != server

@@ -11,6 +11,7 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.model.tls import TlsFacts
 from smtpdebug.rules.registry import WITH_TLS, Indeterminate, Said, rule
+from smtpdebug.rules.scope import one_direction
 
 OLD_VERSIONS: Final = frozenset({"SSL 2.0", "SSL 3.0", "SSLv2", "SSLv3", "TLS 1.0", "TLS 1.1"})
 """RFC 8996 for TLS 1.0 and 1.1, RFC 7568 for SSL 3.0, RFC 6176 for SSL 2.0."""
@@ -281,7 +282,7 @@ def tls_handshake_cut_off(conversation: Conversation) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    Where bytes of the handshake are missing from the capture the rule is silent.
+    Where bytes of the handshake, or all of one side, are missing from the capture the rule is silent.
     """
     facts = conversation.tls
     closed = conversation.stream.closed_by
@@ -289,7 +290,7 @@ def tls_handshake_cut_off(conversation: Conversation) -> Iterator[Said]:
         return
     if facts.alerts or any(facts.missing) or any(conversation.stream.missing) or facts.decrypted:
         return
-    if any(facts.application_bytes):
+    if any(facts.application_bytes) or one_direction(conversation.stream):
         return
     step = "after the ServerHello" if facts.server_hello is not None else "after the ClientHello"
     who = "the client" if closed.startswith("client") else "the server"

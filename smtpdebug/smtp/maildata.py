@@ -126,6 +126,16 @@ class Candidate:
         self.body = body
         self.at = at
 
+    def chosen(self) -> MailData:
+        """The mail data that end here after all."""
+        data = self.body.data
+        data.ended = True
+        data.at = self.at
+        data.end = self.after
+        data.wire_bytes = self.after - data.offset
+        self.body.finish()
+        return data
+
 
 class DataReader:
     """Mail data of one DATA command, from the first octet after it to the end-of-data line (RFC 5321 4.1.1.4).

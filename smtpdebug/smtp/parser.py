@@ -81,8 +81,8 @@ class ConversationParser:
 
     def take_tls(self) -> list[Chunk | Gap]:
         """Hand over, once, what was fed and belongs to TLS, in order of time."""
-        items = self._client.tls_items + self._server_tls
-        self._client.tls_items, self._server_tls = [], []
+        items = self._client.tls.items + self._server_tls
+        self._client.tls.items, self._server_tls = [], []
         items.sort(key=lambda item: (item.at.ts_ns, item.at.frame))
         return items
 
@@ -101,7 +101,7 @@ class ConversationParser:
             self._feed_server(chunk)
         if pairing.replies:
             self._pump()
-        if self._client.tls_offset >= 0 or self._server.tls_offset >= 0:
+        if self._client.tls.offset >= 0 or self._server.tls_offset >= 0:
             self._tls_seen(final=False)
 
     def _feed_server(self, chunk: Chunk) -> None:
@@ -193,17 +193,17 @@ class ConversationParser:
         if self.tls is not None or self._encrypted:
             return
         client, server = self._client, self._server
-        both = client.tls_offset >= 0 and server.tls_offset >= 0
-        held = _span(client.tls_items) + _span(self._server_tls) + client.queued
+        both = client.tls.offset >= 0 and server.tls_offset >= 0
+        held = _span(client.tls.items) + _span(self._server_tls) + client.waiting.size
         if not both and not final and held < _TLS_HELD:
             return
         first = min(
-            (items[0] for items in (client.tls_items, self._server_tls) if items), key=lambda item: item.at.ts_ns
+            (items[0] for items in (client.tls.items, self._server_tls) if items), key=lambda item: item.at.ts_ns
         )
         client.mode = TLS
         self._pairing.flush()
-        mode = "starttls" if self._pairing.tls_agreed is not None else client.tls_mode
-        self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls_offset, server_offset=server.tls_offset)
+        mode = "starttls" if self._pairing.tls_agreed is not None else client.tls.mode
+        self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls.offset, server_offset=server.tls_offset)
         for injected in self._pairing.injected_replies():
             self._pairing.note(injected)
         self._pairing.note(self.tls)
@@ -259,13 +259,13 @@ class ConversationParser:
             server.found = []
         for _ in range(self._limits.exchanges):
             self._pump()
-            waiting = len(pairing.pending), len(pairing.replies), client.queued
+            waiting = len(pairing.pending), len(pairing.replies), client.waiting.size
             client.guess()
             client.run()
             self._pump()
-            if waiting == (len(pairing.pending), len(pairing.replies), client.queued):
+            if waiting == (len(pairing.pending), len(pairing.replies), client.waiting.size):
                 break
-        if self.tls is None and not self._encrypted and (client.tls_offset >= 0 or server.tls_offset >= 0):
+        if self.tls is None and not self._encrypted and (client.tls.offset >= 0 or server.tls_offset >= 0):
             self._tls_seen(final=True)
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""The client's bytes after an agreed STARTTLS: where TLS begins in them, or that it never does (RFC 3207)."""
+"""Where TLS begins in the client's bytes: after an agreed STARTTLS (RFC 3207), or where a line was due."""
 
 from __future__ import annotations
 
@@ -6,11 +6,53 @@ from collections.abc import Collection
 from typing import Final
 
 from smtpdebug.model.smtp import Reply
-from smtpdebug.model.streams import Chunk
+from smtpdebug.model.streams import CLIENT, Chunk, Gap
 from smtpdebug.smtp.grammar import TLS_HELLO, TLS_RECORD, VERBS, command_parts
+from smtpdebug.smtp.waiting import HeldLine, Waiting, cut
 
 _PLAIN_AFTER_220: Final = 4096
 """Octets without a ClientHello after which no TLS is expected any more."""
+
+
+class TlsEntry:
+    """The client's bytes from the first octet of TLS on."""
+
+    __slots__ = ("items", "mode", "offset")
+
+    def __init__(self) -> None:
+        self.items: list[Chunk | Gap] = []
+        self.offset = -1
+        """Stream offset of the first octet; -1: TLS has not begun."""
+        self.mode = "implicit"
+
+    def begin(self, offset: int, gate: str) -> None:
+        """TLS begins at a stream offset; ``gate``: whose reply the client waited for last."""
+        self.mode = "starttls" if gate == "STARTTLS" else "implicit"
+        self.offset = offset
+
+    def at_line(self, chunk: Chunk, pos: int, held: HeldLine, gate: str) -> None:
+        """TLS begins where a line was due, with what is held of it."""
+        self.begin(chunk.offset + pos - held.length, gate)
+        if held.length:
+            at = held.began or chunk.began
+            self.items.append(Chunk(chunk.stream, CLIENT, self.offset, bytes(held.data), at, at, held.acked))
+            held.drop()
+        self.items.append(cut(chunk, pos))
+
+    def after(self, start: int, waiting: Waiting, gate: str) -> None:
+        """TLS begins ``start`` octets into what waits, all of which is taken."""
+        self.begin(waiting.chunks[0].offset + start, gate)
+        while waiting.chunks:
+            chunk = waiting.take()
+            length = len(chunk.data)
+            if start < length:
+                self.items.append(cut(chunk, start))
+            start = max(0, start - length)
+
+
+def may_become_record(head: bytes) -> bool:
+    """Whether one or two octets are too few to tell that they begin no TLS record."""
+    return len(head) < 3 and 20 <= head[0] <= 23 and (len(head) < 2 or head[1] == 3)
 
 
 def find_hello(waiting: Collection[Chunk], agreed: Reply, *, final: bool) -> int | None:

@@ -286,11 +286,7 @@ def tls_handshake_cut_off(conversation: Conversation) -> Iterator[Said]:
     """
     facts = conversation.tls
     closed = conversation.stream.closed_by
-    if facts is None or closed is None or facts.finished is not None or facts.client_hello is None:
-        return
-    if facts.alerts or any(facts.missing) or any(conversation.stream.missing) or facts.decrypted:
-        return
-    if any(facts.application_bytes) or one_direction(conversation.stream):
+    if facts is None or closed is None or not _cut_off(conversation, facts):
         return
     step = "after the ServerHello" if facts.server_hello is not None else "after the ClientHello"
     who = "the client" if closed.startswith("client") else "the server"
@@ -326,8 +322,26 @@ def tls_not_opened(conversation: Conversation) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    None: it is a statement about the capture and the keys given, not about the peers.
+    None: it is a statement about the capture and the keys given, not about the peers. Where the handshake failed there
+    is nothing to judge inside: ST203 and ST206 tell of the failure.
     """
     facts = conversation.tls
-    if facts is not None and not facts.decrypted and facts.reason is not None:
-        yield _where(facts), Indeterminate(f"not judged inside TLS: {facts.reason_text or facts.reason}")
+    if facts is None or facts.decrypted or facts.reason is None or _told(conversation, facts):
+        return
+    yield _where(facts), Indeterminate(f"not judged inside TLS: {facts.reason_text or facts.reason}")
+
+
+def _cut_off(conversation: Conversation, facts: TlsFacts) -> bool:
+    """Closed between ClientHello and Finished without an alert, all of it seen."""
+    stream = conversation.stream
+    if stream.closed_by is None or facts.finished is not None or facts.client_hello is None:
+        return False
+    if facts.alerts or any(facts.missing) or any(stream.missing) or facts.decrypted:
+        return False
+    return not any(facts.application_bytes) and not one_direction(stream)
+
+
+def _told(conversation: Conversation, facts: TlsFacts) -> bool:
+    """ST203 or ST206 says that the handshake failed."""
+    fatal = any(alert.level == "fatal" and alert.phase == "handshake" for alert in facts.alerts)
+    return (fatal and facts.finished is None) or _cut_off(conversation, facts)

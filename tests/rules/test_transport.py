@@ -150,3 +150,31 @@ def test_anonymous_suites_count_only_where_a_certificate_is_expected() -> None:
     text = 'server_port = {}\n[tls]\nmode = "starttls"\ncipher_suite = "TLS_DH_anon_WITH_AES_128_CBC_SHA"\n'
     assert "ST202" not in judged(facts(text.format(25)))
     assert "ST202" in judged(facts(text.format(587)))
+
+
+FAILED_HANDSHAKE = """
+[stream]
+closed_by = "client-fin"
+bytes = [300, 900]
+[tls]
+client_hello_ms = 5
+server_hello_ms = 9
+reason = "handshake-failed"
+reason_text = "the handshake failed: the client sent alert 48 unknown_ca"
+"""
+
+
+def test_a_failed_handshake_is_told_once() -> None:
+    alert = 'alerts = [{ sender = "client", level = "fatal", description = "unknown_ca", code = 48 }]\n'
+    assert [rule for rule in judged(facts(FAILED_HANDSHAKE + alert)) if rule in ("ST203", "ST207")] == ["ST203"]
+    assert [rule for rule in judged(facts(FAILED_HANDSHAKE)) if rule in ("ST206", "ST207")] == ["ST206"]
+
+
+def test_an_encrypted_alert_leaves_the_reason_to_be_told() -> None:
+    alert = (
+        'alerts = [{ sender = "client", level = "unknown", description = "unknown", code = -1, encrypted = true }]\n'
+    )
+    assert "ST207" in judged(facts(FAILED_HANDSHAKE + alert))
+    late = "finished_ms = 20\napplication_bytes = [200, 300]\n"
+    fatal = 'alerts = [{ sender = "client", level = "fatal", description = "bad", code = 80, phase = "application" }]'
+    assert "ST207" in judged(facts(FAILED_HANDSHAKE + late + fatal))

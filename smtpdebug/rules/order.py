@@ -18,7 +18,7 @@ from smtpdebug.rules.registry import (
     rule,
 )
 from smtpdebug.rules.state import State
-from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, shown_verb
+from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, is_word, shown_verb
 
 _GAVE_UP_NS: Final = 2_000_000_000
 _TLS_PORTS: Final = frozenset({465, 2465})
@@ -377,10 +377,11 @@ def message_sent_after_refused_data(exchange: Exchange, state: State) -> Iterato
     when=UNKNOWN_VERB,
 )
 def command_unknown(exchange: Exchange, state: State) -> Iterator[Said]:
-    """A command that no specification known here defines, or an empty line.
+    """A command that no specification known here defines, a line that is no command at all, or an empty one.
 
     ## Why it matters
-    A typing error, a private extension, or another protocol.
+    A typing error, a private extension, or another protocol. Of several lines in a row that begin with no word (binary
+    data, a message sent without DATA) the first is told.
 
     ## Example
     ```smtp
@@ -410,8 +411,20 @@ def command_unknown(exchange: Exchange, state: State) -> Iterator[Said]:
         return
     if command.verb in _FOREIGN_VERBS or (state.data_refused and state.previous is not None):
         return
-    if state.conversation.protocol in ("smtp", "lmtp"):
-        yield command.at, f"unknown command {shown_verb(command)}" if command.verb else "an empty line as a command"
+    if state.conversation.protocol not in ("smtp", "lmtp"):
+        return
+    if is_word(command.verb):
+        yield command.at, f"unknown command {command.verb}"
+    elif not _wordless(state.previous):
+        yield command.at, "a line that begins with no command" if command.verb else "an empty line as a command"
+
+
+def _wordless(exchange: Exchange | None) -> bool:
+    """A line of junk, or an empty one: what follows it goes on with the same."""
+    if exchange is None or exchange.command is None:
+        return False
+    verb = exchange.command.verb
+    return verb not in KNOWN_VERBS and not verb.startswith("(") and not is_word(verb)
 
 
 @rule(

@@ -214,4 +214,9 @@ def shown_verb(command: Command) -> str:
         return verb
     if not verb:
         return "an empty line"
-    return verb if len(verb) <= 12 and verb.isascii() and verb.replace("-", "").isalpha() else "a line"
+    return verb if is_word(verb) else "a line"
+
+
+def is_word(verb: str) -> bool:
+    """Whether it may be a command's name: a short word of letters and hyphens, not junk and no secret."""
+    return 0 < len(verb) <= 12 and verb.isascii() and verb.replace("-", "").isalpha()

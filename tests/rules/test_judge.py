@@ -256,3 +256,21 @@ def test_no_traffic_makes_a_rule_raise(lines: list[str], end: str) -> None:
     found = [f for exchange in conversation.exchanges for f in live.exchange(exchange)] + live.close()
     key = [(f.at.ts_ns, f.rule, f.message) for f in whole if not f.rule.startswith("ST1")]
     assert sorted(key) == sorted((f.at.ts_ns, f.rule, f.message) for f in found if not f.rule.startswith("ST1"))
+
+
+def _unknown_commands(lines: str) -> list[str]:
+    hello = "S: 220 mx.example.org ESMTP\nC: EHLO client.example.net\nS: 250 mx.example.org\n"
+    return [finding.message for finding in RuleSet(["SC120"]).judge(dialogue(hello + lines))]
+
+
+def test_a_run_of_junk_is_told_once() -> None:
+    junk = r"C! \x01\x02\xff\r\n\xfe\xfd\r\n\r\n{json:1}\r\n" + "\nS: 500 what\nS: 500 what\nS: 500 what\nS: 500 what\n"
+    assert _unknown_commands(junk) == ["a line that begins with no command"]
+    # answered one by one it is the same run; a command between ends it
+    assert len(_unknown_commands("C: {1}\nS: 500 what\nC: {2}\nS: 500 what")) == 1
+    assert len(_unknown_commands("C: {1}\nS: 500 what\nC: NOOP\nS: 250 OK\nC: {2}\nS: 500 what")) == 2
+    # words are told one by one
+    assert _unknown_commands("C: FROB\nS: 500 what\nC: QUUX\nS: 500 what") == [
+        "unknown command FROB",
+        "unknown command QUUX",
+    ]

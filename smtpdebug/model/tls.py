@@ -20,7 +20,8 @@ class Record(msgspec.Struct, gc=False):
     side: Side
     content_type: int
     version: int
-    """Of the record header, e.g. 0x0303."""
+    """Of the record header, e.g. 0x0303; 0x0002: a ClientHello in the format of SSL 2.0 (RFC 5246 appendix E.2), which
+    has a header of two octets."""
     payload: bytes
     """The fragment, without the five header octets."""
     offset: int

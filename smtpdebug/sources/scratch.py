@@ -21,6 +21,8 @@ _RECORD_HEADER = struct.Struct("<IIII")
 _IP = struct.Struct("!BBHHHBBH4s4s")
 _TCP = struct.Struct("!HHIIBBHHH")
 _HEADERS = _IP.size + _TCP.size
+_SSL2 = 0x0002
+"""Version of a ClientHello in the format of SSL 2.0, whose header is its length with the high bit set."""
 LARGEST_RECORD = 65535 - _HEADERS - 5
 _SYN, _ACK, _PUSH_ACK = 0x02, 0x10, 0x18
 
@@ -50,7 +52,7 @@ class ScratchCapture:
             if size > LARGEST_RECORD:
                 continue
             side = record.side
-            data = struct.pack("!BHH", record.content_type, record.version, size) + record.payload
+            data = _header(record, size) + record.payload
             direction = ends if side == CLIENT else ends[::-1]
             number = self._write(record.at.ts_ns, direction, following[side], following[1 - side], _PUSH_ACK, data)
             following[side] += len(data)
@@ -69,3 +71,9 @@ class ScratchCapture:
         self.bytes += self._file.write(header + ip + tcp + data)
         self._packets += 1
         return self._packets
+
+
+def _header(record: Record, size: int) -> bytes:
+    if record.version == _SSL2:
+        return struct.pack("!H", 0x8000 | size)
+    return struct.pack("!BHH", record.content_type, record.version, size)

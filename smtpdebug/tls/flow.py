@@ -201,7 +201,7 @@ class Flow:
         if kind == HANDSHAKE:
             if record.after_gap:
                 side.messages.reset()
-            for message in side.messages.feed(record.payload, record.began, record.at):
+            for message in side.messages.read(record):
                 self._message(side, message, inner=False)
             return True
         if kind == ALERT:

@@ -8,7 +8,9 @@ from typing import Final
 import msgspec
 
 from smtpdebug.model.streams import Location
-from smtpdebug.tls.names import MESSAGES
+from smtpdebug.model.tls import Record
+from smtpdebug.tls.names import CLIENT_HELLO, MESSAGES
+from smtpdebug.tls.records import SSL2
 
 MAX_MESSAGE: Final = 1 << 18
 """Longest handshake message followed; certificate chains stay far below it."""
@@ -22,6 +24,8 @@ class Message(msgspec.Struct, gc=False):
     """Header and body, as hashed into the transcript."""
     began: Location
     at: Location
+    ssl2: bool = False
+    """A ClientHello in the format of SSL 2.0: ``raw`` is what RFC 5246 appendix E.2 lays down, from msg_type on."""
 
     @property
     def body(self) -> bytes:
@@ -39,6 +43,12 @@ class MessageReader:
         self._began: Location | None = None
         self.lost = False
         """Something was not a message (ciphertext, or the rest of a message whose start was lost)."""
+
+    def read(self, record: Record) -> Iterator[Message]:
+        """The messages that end in this record, which is a handshake record in plain text."""
+        if record.version == SSL2:
+            return iter((Message(CLIENT_HELLO, record.payload, record.began, record.at, ssl2=True),))
+        return self.feed(record.payload, record.began, record.at)
 
     def feed(self, data: bytes, began: Location, at: Location) -> Iterator[Message]:
         """The messages that end in this fragment."""

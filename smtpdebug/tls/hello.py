@@ -9,6 +9,7 @@ import msgspec
 
 from smtpdebug.tls import names
 from smtpdebug.tls.extensions import numbers, parse_extensions, server_name, text, vectors
+from smtpdebug.tls.handshake import Message
 
 RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """The ServerHello.random that makes it a HelloRetryRequest (RFC 8446 section 4.1.3)."""
@@ -117,6 +118,29 @@ def alpn_chosen(content: bytes | None) -> str | None:
     """The one protocol of a server's ALPN extension."""
     chosen = vectors((content or b"")[2:], 1)
     return text(chosen[0]) if chosen else None
+
+
+def read_client_hello(message: Message) -> ClientHello:
+    """The ClientHello that a message of that kind is, in either format."""
+    return parse_ssl2_hello(message.raw) if message.ssl2 else parse_client_hello(message.body)
+
+
+def parse_ssl2_hello(raw: bytes) -> ClientHello:
+    """Read a ClientHello in the format of SSL 2.0 (RFC 5246 appendix E.2), from msg_type on.
+
+    Suites that only SSL 2.0 has keep their codes of three octets. The challenge is the client random, with zeros
+    before it where it is shorter (appendix E.2, "challenge").
+    """
+    version, suites_size, session_size, challenge_size = (
+        int.from_bytes(raw[at : at + 2], "big") for at in (1, 3, 5, 7)
+    )
+    session_at = 9 + suites_size
+    challenge_at = session_at + session_size
+    end = challenge_at + challenge_size
+    codes = raw[9:session_at]
+    suites = [int.from_bytes(codes[at : at + 3], "big") for at in range(0, len(codes) - 2, 3)]
+    challenge = raw[challenge_at:end][-32:].rjust(32, b"\0")
+    return ClientHello(version, challenge, raw[session_at:challenge_at], suites, [], end > len(raw))
 
 
 # The tracker and the decryptor read the same hello one after the other; neither changes what it gets.

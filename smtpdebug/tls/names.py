@@ -8,6 +8,17 @@ from smtpdebug.tls.suites import CIPHER_SUITES
 
 VERSIONS: Final = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", 0x0304: "TLS 1.3"}
 
+SSL2_SUITES: Final = {
+    0x010080: "SSL_CK_RC4_128_WITH_MD5",
+    0x020080: "SSL_CK_RC4_128_EXPORT40_WITH_MD5",
+    0x030080: "SSL_CK_RC2_128_CBC_WITH_MD5",
+    0x040080: "SSL_CK_RC2_128_CBC_EXPORT40_WITH_MD5",
+    0x050080: "SSL_CK_IDEA_128_CBC_WITH_MD5",
+    0x060040: "SSL_CK_DES_64_CBC_WITH_MD5",
+    0x0700C0: "SSL_CK_DES_192_EDE3_CBC_WITH_MD5",
+}
+"""Of the SSL 2.0 specification (Netscape, 1995), section 3.1; of three octets, unlike those of TLS."""
+
 GROUPS: Final = {
     0x0010: "secp160r1",
     0x0012: "secp192k1",
@@ -176,8 +187,8 @@ def version_name(code: int) -> str:
 
 
 def suite_name(code: int) -> str:
-    """IANA name of a cipher suite, or its code in hexadecimal."""
-    return CIPHER_SUITES.get(code) or f"0x{code:04X}"
+    """IANA name of a cipher suite, the SSL 2.0 specification's name of one of its own, or its code in hexadecimal."""
+    return CIPHER_SUITES.get(code) or SSL2_SUITES.get(code) or f"0x{code:04X}"
 
 
 def group_name(code: int) -> str:

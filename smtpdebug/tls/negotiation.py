@@ -9,7 +9,7 @@ from smtpdebug.tls import names
 from smtpdebug.tls.certificates import chain_tls12, rsa_modulus
 from smtpdebug.tls.extensions import Reader
 from smtpdebug.tls.handshake import Message
-from smtpdebug.tls.hello import ClientHello, ServerHello, parse_client_hello, parse_server_hello
+from smtpdebug.tls.hello import ClientHello, ServerHello, parse_server_hello, read_client_hello
 from smtpdebug.tls.keys import KeyRing, RsaKey
 from smtpdebug.tls.prf import MASTER_LENGTH, TLS10, TLS12, KeyBlock, extended_master_secret, key_blocks, master_secret
 from smtpdebug.tls.secrets import Clue, Secrets, ticket_clue
@@ -73,7 +73,7 @@ class Negotiation:
 
     def _client_message(self, message: Message) -> None:
         if message.kind == names.CLIENT_HELLO:
-            self.client_hello = parse_client_hello(message.body)
+            self.client_hello = read_client_hello(message)
             self._client.clear()
         if self._sealed is None:
             self._client.append(message.raw)

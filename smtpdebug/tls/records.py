@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from smtpdebug.model.streams import Chunk, Location, Side
-from smtpdebug.model.tls import Record
+from smtpdebug.model.streams import CLIENT, Chunk, Location, Side
+from smtpdebug.model.tls import HANDSHAKE, Record
 
 HEADER: Final = 5
 MAX_FRAGMENT: Final = (1 << 14) + 2048
 """Largest ciphertext fragment of any version (RFC 5246 section 6.2.3)."""
+SSL2: Final = 0x0002
+"""Version given to a ClientHello in the format of SSL 2.0."""
+_SSL2_HEADER: Final = 2
 _GIVE_UP: Final = 1 << 17
 """Bytes searched for a first record before a direction is said to be no TLS."""
 
@@ -23,6 +26,16 @@ def plausible_header(data: bytes | bytearray, at: int = 0) -> bool:
         and data[at + 2] <= 4
         and (data[at + 3] << 8 | data[at + 4]) <= MAX_FRAGMENT
     )
+
+
+def ssl2_hello(data: bytes | bytearray) -> int:
+    """Octets of the ClientHello in the format of SSL 2.0 (RFC 5246 appendix E.2) that begins here, or 0 for none.
+
+    Only one that offers SSL 3.0 or TLS: the high bit of the length, the length, msg_type 1, the version.
+    """
+    if len(data) >= HEADER and data[0] == 0x80 and data[2] == 1 and data[3] == 3 and data[4] <= 4:
+        return _SSL2_HEADER + data[1]
+    return 0
 
 
 class RecordReader:
@@ -146,7 +159,7 @@ class RecordReader:
         """No more bytes will come; gives a record that only the end could prove to be one."""
         out = self._last_cut() if self._searching and self._buffer else []
         if self._buffer and not self._searching:
-            if plausible_header(self._buffer):
+            if plausible_header(self._buffer) or (self.side == CLIENT and not self.found and ssl2_hello(self._buffer)):
                 self.partial += 1
             elif not self.found and not 20 <= self._buffer[0] <= 23:
                 self.broken = True
@@ -168,22 +181,25 @@ class RecordReader:
                 position = self._search(data, position, final=final)
                 if self._searching:
                     break
-            if not plausible_header(data, position):
-                if not self.found and not position and not self._missing:
-                    self.broken = True
-                    return out
+            header, version = HEADER, data[position + 1] << 8 | data[position + 2]
+            if plausible_header(data, position):
+                kind, end = data[position], position + HEADER + (data[position + 3] << 8 | data[position + 4])
+            elif position or self.found or self._missing:
                 self._searching = True
                 continue
-            end = position + HEADER + (data[position + 3] << 8 | data[position + 4])
+            elif self.side == CLIENT and ssl2_hello(data):
+                header, version, kind, end = _SSL2_HEADER, SSL2, HANDSHAKE, ssl2_hello(data)
+            else:
+                self.broken = True
+                return out
             if end > size:
                 break
             if len(marks) == 1:
                 began, at = first[1], first[2]
             else:
                 began, at = self._mark(base + position)[1], self._mark(base + end - 1)[2]
-            version = data[position + 1] << 8 | data[position + 2]
-            payload = data[position + HEADER : end]
-            out.append(Record(self.side, data[position], version, payload, base + position, began, at, self._missing))
+            payload = data[position + header : end]
+            out.append(Record(self.side, kind, version, payload, base + position, began, at, self._missing))
             self._missing = 0
             self.found += 1
             position = end

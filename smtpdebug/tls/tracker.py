@@ -21,11 +21,13 @@ from smtpdebug.tls.certificates import chain_tls12, chain_tls13, read_certificat
 from smtpdebug.tls.extensions import Reader, parse_extensions
 from smtpdebug.tls.fingerprint import describe_offer
 from smtpdebug.tls.handshake import Message, MessageReader
-from smtpdebug.tls.hello import ClientHello, ServerHello, alpn_chosen, parse_client_hello, parse_server_hello
+from smtpdebug.tls.hello import ClientHello, ServerHello, alpn_chosen, parse_server_hello, read_client_hello
 from smtpdebug.tls.records import RecordReader
 
 ENCRYPTED: Final = "(encrypted)"
 """Stands in a flight for handshake messages that cannot be read (yet)."""
+SSL2_HELLO: Final = "ClientHello (SSL 2.0 format)"
+"""Stands in a flight for a ClientHello as RFC 5246 appendix E.2 has it."""
 _TLS13: Final = 0x0304
 _FLIGHT_MESSAGES: Final = 64
 _FLIGHTS: Final = 32
@@ -157,7 +159,7 @@ class TlsTracker:
         reader = self._messages[side]
         if record.after_gap:
             reader.reset()
-        for message in reader.feed(record.payload, record.began, record.at):
+        for message in reader.read(record):
             self._message(side, message)
 
     def _early_application_data(self, record: Record) -> None:
@@ -207,6 +209,8 @@ class TlsTracker:
         name = names.message_name(kind)
         if kind == names.CLIENT_HELLO and side == CLIENT:
             self._client_hello(message)
+            if message.ssl2:
+                name = SSL2_HELLO
         elif kind == names.SERVER_HELLO and side == SERVER:
             if self._server_hello(message):
                 name = "HelloRetryRequest"
@@ -247,13 +251,14 @@ class TlsTracker:
 
     def _client_hello(self, message: Message) -> None:
         facts = self.facts
-        hello = parse_client_hello(message.body)
+        hello = read_client_hello(message)
         offer = describe_offer(hello)
         if self._hello_began is None:
             self._hello_began = message.began
             facts.client_hello = message.at
             facts.client_hello_size = len(message.raw)
-            facts.ja3, facts.ja4 = offer.ja3, offer.ja4
+            if not message.ssl2:  # JA3 and JA4 are fingerprints of the TLS format
+                facts.ja3, facts.ja4 = offer.ja3, offer.ja4
         self.client_hello = hello
         facts.versions_offered = offer.versions
         facts.cipher_suites_offered = offer.suites

@@ -10,11 +10,11 @@ import pytest
 
 from smtpdebug.errors import ToolError
 from smtpdebug.model.streams import CLIENT, SERVER, Limits, Location, Side
-from smtpdebug.model.tls import Decrypted, TlsFacts
+from smtpdebug.model.tls import Decrypted, Record, TlsFacts
 from smtpdebug.sources.tshark import TsharkDecryptor, find_tshark
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tls_traffic import TlsTraffic, make_key, pem, talk
+from tls_traffic import PLAIN_SECRET, TlsTraffic, make_key, pem, talk
 
 KEY = make_key()
 TURNS: list[tuple[Side, bytes]] = [
@@ -140,3 +140,14 @@ def test_a_missing_tshark_is_refused_with_the_command_that_installs_it(monkeypat
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ToolError, match="apt-get install tshark"):
         find_tshark()
+
+
+def test_a_client_hello_in_the_format_of_ssl2_is_handed_on_in_that_format() -> None:
+    """RFC 5246 appendix E.2; the same random, so the same keys."""
+    traffic = talk(KEY, TURNS, "AES128-SHA", PLAIN_SECRET)
+    hello = traffic.records[0]
+    told = b"\x01\x03\x03" + b"\x00\x03\x00\x00\x00\x20" + b"\x00\x00\x2f" + hello.payload[6:38]
+    traffic.records[0] = Record(CLIENT, hello.content_type, 2, told, 0, hello.began, hello.at)
+    decryptor = TsharkDecryptor(find_tshark(), [pem(KEY)], Limits())
+
+    assert said(opened(decryptor, [traffic]), 0) == traffic.said

@@ -17,6 +17,9 @@ from cryptography.x509.oid import NameOID
 from smtpdebug.model.streams import CLIENT, SERVER, Location, Side
 from smtpdebug.model.tls import Record
 
+PLAIN_SECRET = 0x80001
+"""SSL_OP_NO_EXTENDED_MASTER_SECRET and SSL_OP_NO_ENCRYPT_THEN_MAC: the keys hang on the randoms alone."""
+
 
 def make_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -53,19 +56,24 @@ class TlsTraffic:
     keylog: bytes = b""
 
 
-def talk(key: rsa.RSAPrivateKey, turns: Sequence[tuple[Side, bytes]], ciphers: str | None = None) -> TlsTraffic:
+def talk(
+    key: rsa.RSAPrivateKey, turns: Sequence[tuple[Side, bytes]], ciphers: str | None = None, options: int = 0
+) -> TlsTraffic:
     """Handshake, then ``turns``; ``ciphers`` means TLS 1.2 with these, ``None`` TLS 1.3."""
     with tempfile.TemporaryDirectory() as folder:
-        return _talk(key, turns, ciphers, Path(folder))
+        return _talk(key, turns, ciphers, options, Path(folder))
 
 
-def _talk(key: rsa.RSAPrivateKey, turns: Sequence[tuple[Side, bytes]], ciphers: str | None, folder: Path) -> TlsTraffic:
+def _talk(
+    key: rsa.RSAPrivateKey, turns: Sequence[tuple[Side, bytes]], ciphers: str | None, options: int, folder: Path
+) -> TlsTraffic:
     (folder / "server.pem").write_bytes(pem(key) + certificate(key))
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     server.load_cert_chain(folder / "server.pem")
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.keylog_filename = str(folder / "keylog.txt")
     for context in (server, client):
+        context.options |= options
         if ciphers is not None:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.set_ciphers(ciphers + ":@SECLEVEL=0")

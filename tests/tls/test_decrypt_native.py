@@ -392,3 +392,22 @@ def test_whatever_happens_to_the_records_only_what_was_said_comes_out(
 def test_openssl_is_what_the_cases_assume() -> None:
     """RSA key exchange needs an OpenSSL that still has it; says so in the report rather than in odd failures."""
     assert ssl.OPENSSL_VERSION_INFO >= (1, 1, 1)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_client_hello_in_the_format_of_ssl2_gives_the_random_all_the_same(maker: Any, cut: int) -> None:
+    """RFC 5246 appendix E.2: the same random as the challenge of a hello in the old format gives the same keys."""
+    recording = maker.talk(ciphers="AES128-SHA", options=maker.NO_EMS | maker.NO_ETM)
+    side, first = recording.writes[0]
+    random = first[11:43]  # behind record header, message header and version
+    told = b"\x01\x03\x03" + b"\x00\x03\x00\x00\x00\x20" + b"\x00\x00\x2f" + random
+    writes = [(side, (0x8000 | len(told)).to_bytes(2, "big") + told), *recording.writes[1:]]
+    tracker, records = maker.track(maker.chunks(writes, cut=cut))
+    opened = maker.decrypt(records, maker.ring(maker.server()))[1]
+    assert [maker.text(opened, side) for side in (CLIENT, SERVER)] == [recording.plain(s) for s in (CLIENT, SERVER)]
+    facts = tracker.facts
+    assert not tracker.not_tls
+    assert facts.flights[0].messages == ["ClientHello (SSL 2.0 format)"]
+    assert (facts.versions_offered, facts.cipher_suites_offered) == (["TLS 1.2"], ["TLS_RSA_WITH_AES_128_CBC_SHA"])
+    assert (facts.version, facts.ja3, facts.ja4) == ("TLS 1.2", None, None)
+    assert (facts.client_hello, facts.client_hello_size) == (maker.where(45 if cut else 0), len(told))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from smtpdebug.tls import names
 from smtpdebug.tls.fingerprint import describe_offer, ja3, ja4
-from smtpdebug.tls.hello import ClientHello, parse_client_hello, parse_server_hello
+from smtpdebug.tls.hello import ClientHello, parse_client_hello, parse_server_hello, parse_ssl2_hello
 
 
 def _u16(codes: list[int]) -> bytes:
@@ -128,3 +128,22 @@ def test_cipher_suite_names_are_ianas(code: int, name: str) -> None:
 def test_grease() -> None:
     """RFC 8701 section 2: both octets equal, low halves 0xA."""
     assert [code for code in range(1 << 16) if names.is_grease(code)] == [n * 0x1010 + 0x0A0A for n in range(16)]
+
+
+def test_a_hello_in_the_format_of_ssl2_says_version_suites_session_and_challenge() -> None:
+    """RFC 5246 appendix E.2: a challenge shorter than 32 octets stands at the end of the random, zeros before it."""
+    raw = b"\x01\x03\x01" + b"\x00\x06\x00\x02\x00\x10" + b"\x00\x00\x2f\x01\x00\x80" + b"id" + bytes(range(16))
+    hello = parse_ssl2_hello(raw)
+    assert (hello.version, hello.suites, hello.session_id) == (0x0301, [0x002F, 0x010080], b"id")
+    assert hello.random == bytes(16) + bytes(range(16))
+    assert [names.suite_name(code) for code in hello.suites] == [
+        "TLS_RSA_WITH_AES_128_CBC_SHA",
+        "SSL_CK_RC4_128_WITH_MD5",
+    ]
+    assert not hello.cut
+    assert parse_ssl2_hello(raw[:-1]).cut
+
+
+@given(st.binary(max_size=80))
+def test_any_octets_are_read_as_a_hello_in_the_format_of_ssl2(raw: bytes) -> None:
+    assert len(parse_ssl2_hello(raw).random) == 32

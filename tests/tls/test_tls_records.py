@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpdebug.model.streams import CLIENT, Chunk, Endpoint, Location, Stream
+from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Endpoint, Location, Stream
 from smtpdebug.model.tls import Record
 from smtpdebug.tls.records import RecordReader
 
@@ -150,3 +150,37 @@ def test_records_of_openssl(maker: Any) -> None:
     assert [(r.side, r.content_type, r.payload, r.offset) for r in whole] == [
         (r.side, r.content_type, r.payload, r.offset) for r in bytewise
     ]
+
+
+def ssl2(body: bytes) -> bytes:
+    """RFC 5246 appendix E.2: the length with the high bit set, then the message."""
+    return (0x8000 | len(body)).to_bytes(2, "big") + body
+
+
+SSL2_HELLO = b"\x01\x03\x01" + b"\x00\x03\x00\x00\x00\x10" + b"\x00\x00\x2f" + b"c" * 16
+
+
+@given(st.lists(st.integers(0, 60), max_size=20))
+def test_a_client_hello_in_the_format_of_ssl2_comes_before_records(cuts: list[int]) -> None:
+    got, reader = read(ssl2(SSL2_HELLO) + record(22, b"key exchange"), cuts)
+    assert [(one.version, one.content_type, one.payload, one.offset) for one in got] == [
+        (2, 22, SSL2_HELLO, 0),
+        (0x0303, 22, b"key exchange", 2 + len(SSL2_HELLO)),
+    ]
+    assert not reader.broken
+
+
+def test_a_cut_hello_in_the_format_of_ssl2_is_tls_all_the_same() -> None:
+    got, reader = read(ssl2(SSL2_HELLO)[:20], [])
+    assert (got, reader.broken, reader.partial) == ([], False, 1)
+
+
+@pytest.mark.parametrize("wire", [ssl2(b"\x01\x00\x02" + SSL2_HELLO[3:]), ssl2(b"\x04" + SSL2_HELLO[1:])])
+def test_ssl2_itself_is_no_tls(wire: bytes) -> None:
+    assert read(wire, [])[1].broken
+
+
+def test_only_clients_say_hello_so() -> None:
+    reader = RecordReader(SERVER)
+    assert not reader.feed(chunk(ssl2(SSL2_HELLO), 0, 0))
+    assert reader.broken

@@ -14,7 +14,15 @@ from smtpdebug.render.redact import Redactor
 STALL_NS: Final = 200_000_000
 """A retransmission is shown where it cost at least this: the least retransmission time-out of Linux is 200 ms."""
 
+TWICE_NS: Final = 100_000_000
+"""A SYN repeated sooner was captured twice: TCP waits a second (RFC 6298 section 2.1)."""
+
 _SIDE: Final = ("client", "server")
+
+_AGAIN: Final = {
+    "syn-repeated": ("SYN again", "no answer so far"),
+    "syn-ack-repeated": ("SYN-ACK again", "the server has seen no ACK"),
+}
 
 _GAP_REASONS: Final = {
     "lost": "not in the capture",
@@ -122,10 +130,10 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
     if kind == "retransmission":
         stalled = since_last_ns >= STALL_NS
         return f"the {who} sends {length} again after {span(since_last_ns)} of silence" if stalled else None
+    if kind in _AGAIN:
+        return _again(item, conversation, since_last_ns)
     note = f": {printable(item.note)}" if item.note else ""
     sentences = {
-        "syn-repeated": "SYN again: no answer so far",
-        "syn-ack-repeated": "SYN-ACK again: the server has seen no ACK",
         "conflicting-overlap": f"the {who} sent {length} again with other content; the first copy is shown",
         "zero-window": f"the {who} takes no more bytes (window 0)",
         "window-open": f"the {who} takes bytes again",
@@ -133,6 +141,15 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
         "data-after-fin": f"the {who} sends {length} after its FIN",
     }
     return sentences.get(kind)
+
+
+def _again(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str:
+    """A SYN or SYN-ACK that was repeated; too soon for TCP it is the capture that has it twice, and means nothing."""
+    stream = conversation.stream
+    first = stream.syn_ns if item.kind == "syn-repeated" else stream.syn_ack_ns
+    soon = since_last_ns < TWICE_NS or (first is not None and item.at.ts_ns - first < TWICE_NS)
+    what, why = _AGAIN[item.kind]
+    return what if soon else f"{what}: {why}"
 
 
 def _orderly(conversation: Conversation) -> bool:

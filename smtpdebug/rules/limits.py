@@ -72,9 +72,9 @@ def size_limit_exceeded(exchange: Exchange, state: State) -> Iterator[Said]:
     if command.verb == "MAIL":
         declared = declared_size(command.argument)
         if declared.isdigit() and int(declared[:20]) > limit:
-            yield command.at, f"SIZE={declared[:20]} is above the server's limit of {limit}"
+            yield command.at, f"SIZE={declared[:20]} is above the server's limit of {limit:,}"
     elif exchange.data is not None and exchange.data.bytes > limit:
-        yield command.at, f"{exchange.data.bytes} octets of mail data are above the server's limit of {limit}"
+        yield command.at, f"{exchange.data.bytes:,} octets of mail data are above the server's limit of {limit:,}"
 
 
 @rule(
@@ -146,7 +146,7 @@ def size_declared_too_low(exchange: Exchange, state: State) -> Iterator[Said]:
         return
     declared = declared_size(mail.argument)
     if declared.isdigit() and len(declared) < 20 and data.bytes > int(declared) + max(_TOLERANCE, int(declared) // 10):
-        yield command.at, f"{data.bytes} octets of mail data, SIZE={declared} was declared"
+        yield command.at, f"{data.bytes:,} octets of mail data, SIZE={declared} was declared"
 
 
 @rule(

@@ -269,7 +269,7 @@ def end_of_mail_data_missing(conversation: Conversation) -> Iterator[Said]:
         return
     who = {"client": "the client", "server": "the server"}[closed.split("-")[0]]
     how = "reset the connection" if closed.endswith("rst") else "closed"
-    yield data.at, f"{who} {how} after {data.bytes} bytes of mail data, before its end"
+    yield data.at, f"{who} {how} after {data.bytes:,} bytes of mail data, before its end"
 
 
 @rule(

@@ -107,7 +107,7 @@ def plaintext_after_starttls_command(conversation: Conversation) -> Iterator[Sai
     The ClientHello may be captured before the 220; TLS records are not plaintext and are not counted.
     """
     for item in _injected(conversation, CLIENT):
-        yield item.at, f"{len(item.data)} bytes of plaintext from the client between STARTTLS and TLS"
+        yield item.at, f"{len(item.data):,} bytes of plaintext from the client between STARTTLS and TLS"
 
 
 @rule(
@@ -160,7 +160,7 @@ def plaintext_after_starttls_reply(conversation: Conversation) -> Iterator[Said]
     A server that was sent pipelined commands after STARTTLS answers them here; then ST101 speaks too.
     """
     for item in _injected(conversation, SERVER):
-        yield item.at, f"{len(item.data)} bytes of plaintext from the server between its 220 and TLS"
+        yield item.at, f"{len(item.data):,} bytes of plaintext from the server between its 220 and TLS"
     if conversation.tls is None:
         return
     agreed = False

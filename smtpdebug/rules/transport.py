@@ -9,11 +9,10 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.registry import ODD_TRANSPORT, UNFINISHED, Indeterminate, Said, rule
+from smtpdebug.rules.repeats import SOONEST_NS, syn_repeats
 from smtpdebug.rules.state import State
 
 SIDES: Final = ("client", "server")
-SOONEST_NS: Final = 200_000_000
-"""TCP repeats a SYN after a second (RFC 6298 section 2.1); sooner it is a packet that was captured twice."""
 
 
 @rule(
@@ -61,9 +60,9 @@ def connection_unanswered(conversation: Conversation) -> Iterator[Said]:
     over = stream.last.ts_ns - stream.syn_ns
     if over < SOONEST_NS or stream.packets[SERVER] or stream.bytes[CLIENT]:
         return
-    if stream.syn_retransmissions:
-        tries = stream.syn_retransmissions + 1
-        yield stream.opened, f"{tries} SYN in {over / 1e9:.1f} s without an answer"
+    repeats = syn_repeats(stream)
+    if repeats:
+        yield stream.opened, f"{repeats + 1} SYN in {over / 1e9:.1f} s without an answer"
 
 
 @rule(
@@ -193,11 +192,10 @@ def syn_repeated(conversation: Conversation) -> Iterator[Said]:
     within milliseconds; TCP itself waits a second, and less than a fifth of one is not counted.
     """
     stream = conversation.stream
-    if not stream.syn_retransmissions or stream.syn_ack_ns is None or stream.syn_ns is None:
-        return
-    took = stream.syn_ack_ns - stream.syn_ns
-    if took >= SOONEST_NS:
-        yield stream.opened, f"{stream.syn_retransmissions + 1} SYN until the answer, {took / 1e9:.1f} s"
+    repeats = syn_repeats(stream)
+    if repeats and stream.syn_ack_ns is not None and stream.syn_ns is not None:
+        took = stream.syn_ack_ns - stream.syn_ns
+        yield stream.opened, f"{repeats + 1} SYN until the answer, {took / 1e9:.1f} s"
 
 
 @rule(
@@ -294,7 +292,7 @@ def conflicting_bytes(conversation: Conversation) -> Iterator[Said]:
         if stream.conflicts[side]:
             event = next((e for e in stream.events if e.kind == "conflicting-overlap" and e.side == side), None)
             at = event.at if event is not None else stream.last
-            yield at, f"{stream.conflicts[side]} bytes of the {SIDES[side]} came again with other content"
+            yield at, f"{stream.conflicts[side]:,} bytes of the {SIDES[side]} came again with other content"
 
 
 @rule(id="ST407", on=Conversation, severity=Severity.NOTE, since="0.1", refs=("RFC 9293 §3.8.6",), when=ODD_TRANSPORT)
@@ -358,7 +356,7 @@ def capture_incomplete(conversation: Conversation) -> Iterator[Said]:
         if missing[side]:
             yield (
                 conversation.stream.last,
-                Indeterminate(f"{missing[side]} bytes of the {SIDES[side]} are not in the capture: not judged"),
+                Indeterminate(f"{missing[side]:,} bytes of the {SIDES[side]} are not in the capture: not judged"),
             )
 
 

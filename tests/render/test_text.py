@@ -429,3 +429,14 @@ def test_a_server_that_closes_without_a_word(talk: Talk, at: At) -> None:
     assert [line.split("  ")[2] for line in body(shown(conversation))] == [
         "the server closes its side (FIN)", "QUIT", "the client closes its side (FIN)"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "what"), [("syn-repeated", "SYN again"), ("syn-ack-repeated", "SYN-ACK again")])
+def test_a_handshake_captured_twice_says_nothing_about_answers(talk: Talk, at: At, kind: str, what: str) -> None:
+    conversation = talk()
+    late, soon = at(9, 2000), at(3, 0)
+    conversation.stream.syn_ns = conversation.stream.syn_ack_ns = soon.ts_ns
+    conversation.timeline += [TcpEvent(kind, CLIENT, soon), TcpEvent(kind, CLIENT, late)]
+    first, second = (line.split("  ")[2] for line in body(shown(conversation)) if " again" in line)
+    assert first == what
+    assert second.startswith(what + ": ")

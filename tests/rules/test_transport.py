@@ -178,3 +178,48 @@ def test_an_encrypted_alert_leaves_the_reason_to_be_told() -> None:
     late = "finished_ms = 20\napplication_bytes = [200, 300]\n"
     fatal = 'alerts = [{ sender = "client", level = "fatal", description = "bad", code = 80, phase = "application" }]'
     assert "ST207" in judged(facts(FAILED_HANDSHAKE + late + fatal))
+
+
+SLOW_PATH = """
+[stream]
+syn_ms = 0
+last_syn_ms = {last}
+syn_ack_ms = {answer}
+established_ms = {answer}
+syn_retransmissions = {count}
+bytes = [10, 10]
+events = [{events}]
+"""
+
+
+def repeated(*times: float, answer: float) -> Conversation:
+    """A conversation whose SYN, first sent at 0, came again at these times (ms) and was answered at ``answer``."""
+    events = ", ".join(f'{{ kind = "syn-repeated", side = "client", ms = {ms} }}' for ms in times)
+    last = max((ms for ms in times if ms <= answer), default=0)
+    return facts(SLOW_PATH.format(last=last, answer=answer, count=len(times), events=events))
+
+
+def told(conversation: Conversation) -> dict[str, str]:
+    Verdicts(RuleSet(select=("ST404",))).judge(conversation)
+    found = {finding.rule: finding.message for finding in conversation.findings}
+    return found | {d.id: d.says for d in conversation.diagnoses if d.id in ("D05", "D91")}
+
+
+def test_a_syn_captured_twice_on_a_long_path_was_not_repeated() -> None:
+    assert told(repeated(0.02, answer=600)).keys() == {"D91"}
+
+
+def test_a_syn_repeated_and_captured_twice_is_counted_once() -> None:
+    found = told(repeated(0.02, 1000, 1000.02, answer=1030))
+    assert found["ST404"] == "2 SYN until the answer, 1.0 s"
+    assert found["D05"] == "The connection took 1.0 s to open: the first of 2 attempts got no answer."
+    assert "D91" in found
+
+
+def test_a_syn_repeated_after_its_answer_was_answered_in_time() -> None:
+    """Beside the server: the SYN-ACK was lost on its way to the client, which begins again after a second."""
+    assert told(repeated(1000, answer=1)) == {}
+
+
+def test_several_lost_attempts_are_counted() -> None:
+    assert "the first 2 of 3 attempts" in told(repeated(1000, 3000, answer=3020))["D05"]

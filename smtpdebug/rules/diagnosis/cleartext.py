@@ -215,7 +215,7 @@ def injected(facts: Facts) -> Iterator[Seen]:
     if found:
         side = side_name(found[0].side)
         yield Seen(
-            f"{sum(len(i.data) for i in found)} bytes of plaintext came between STARTTLS and TLS from the {side}.",
+            f"{sum(len(i.data) for i in found):,} bytes of plaintext came between STARTTLS and TLS from the {side}.",
             Confidence.HIGH,
             tuple(i.at for i in found[:5]),
         )

@@ -9,6 +9,7 @@ from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TLS_PORTS, TWICE_NS, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.memory import Earlier
+from smtpdebug.rules.repeats import syn_repeats
 from smtpdebug.rules.sighting import Sighting
 
 FALLBACK_NS = 75 * SECOND
@@ -50,11 +51,12 @@ def unanswered(facts: Facts) -> Iterator[Seen]:
     stream = facts.stream
     if stream.syn_ns is None or stream.syn_ack_ns is not None or stream.refused_by or stream.packets[SERVER]:
         return
-    if stream.syn_retransmissions and not stream.bytes[CLIENT] and stream.last.ts_ns - stream.syn_ns >= TWICE_NS:
-        sure = Confidence.HIGH if stream.syn_retransmissions > 1 else Confidence.MEDIUM
+    repeats = syn_repeats(stream)
+    if repeats and not stream.bytes[CLIENT] and stream.last.ts_ns - stream.syn_ns >= TWICE_NS:
+        sure = Confidence.HIGH if repeats > 1 else Confidence.MEDIUM
         took = seconds(stream.last.ts_ns - stream.syn_ns)
         yield Seen(
-            f"{stream.syn_retransmissions + 1} connection attempts to {stream.server.ip} port {stream.server.port} in "
+            f"{repeats + 1} connection attempts to {stream.server.ip} port {stream.server.port} in "
             f"{took} got no answer: the packets are dropped on the way, or nobody is there.",
             sure,
             (stream.opened, stream.last),
@@ -250,13 +252,12 @@ def opened_late(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
-    if facts.captured_twice:
-        return
-    if stream.syn_retransmissions and stream.syn_ack_ns is not None and stream.syn_ns is not None:
+    repeats = syn_repeats(stream)
+    if repeats and stream.syn_ack_ns is not None and stream.syn_ns is not None:
         late = stream.syn_ack_ns - stream.syn_ns
+        first = "first" if repeats == 1 else f"first {repeats}"
         yield Seen(
-            f"The connection took {seconds(late)} to open: the first {stream.syn_retransmissions} of "
-            f"{stream.syn_retransmissions + 1} attempts got no answer.",
+            f"The connection took {seconds(late)} to open: the {first} of {repeats + 1} attempts got no answer.",
             Confidence.HIGH,
             (stream.opened,),
         )

@@ -89,7 +89,7 @@ def cut_off(facts: Facts) -> Iterator[Seen]:
         else ""
     )
     yield Seen(
-        f"The {who} {how} the connection after {data.wire_bytes or data.bytes} bytes of mail data, before the end."
+        f"The {who} {how} the connection after {data.wire_bytes or data.bytes:,} bytes of mail data, before the end."
         f"{early}",
         Confidence.HIGH,
         (data.at, facts.stream.last),
@@ -154,7 +154,7 @@ def end_not_sent(facts: Facts) -> Iterator[Seen]:
         return
     bare = " Its lines end in bare LF." if data.oddities & BARE_LF else ""
     yield Seen(
-        f"After {data.bytes} bytes of mail data the client fell silent for "
+        f"After {data.bytes:,} bytes of mail data the client fell silent for "
         f"{seconds(facts.stream.last.ts_ns - data.at.ts_ns)} without the final dot.{bare}",
         Confidence.HIGH if bare else Confidence.MEDIUM,
         (data.at,),

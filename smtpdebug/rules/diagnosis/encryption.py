@@ -214,7 +214,7 @@ def large_hello(facts: Facts) -> Iterator[Seen]:
         return
     if tls.client_hello_size > ONE_PACKET and facts.stream.closed_by is not None and not any(facts.stream.missing):
         yield Seen(
-            f"The ClientHello has {tls.client_hello_size} bytes and needs two packets; no answer followed.",
+            f"The ClientHello has {tls.client_hello_size:,} bytes and needs two packets; no answer followed.",
             Confidence.MEDIUM,
             (tls.client_hello,),
         )

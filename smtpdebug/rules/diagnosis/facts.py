@@ -11,6 +11,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Command, Conversation, Exchange, Reply
 from smtpdebug.model.streams import CLIENT, SERVER, Location, Side
 from smtpdebug.rules.providers import Provider, known
+from smtpdebug.rules.repeats import SOONEST_NS, captured_twice
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
@@ -180,14 +181,7 @@ class Facts:
 
         RFC 6298 has a SYN repeated after a second at the earliest.
         """
-        stream = self.stream
-        if stream.syn_ns is None or stream.syn_ack_ns is None:
-            return False
-        soon = TWICE_NS
-        syn = stream.syn_retransmissions > 0 and stream.syn_ack_ns - stream.syn_ns < soon
-        established = stream.established_ns if stream.established_ns is not None else stream.syn_ack_ns + soon
-        syn_ack = stream.syn_ack_retransmissions > 0 and established - stream.syn_ack_ns < soon
-        return syn or syn_ack
+        return self.stream.syn_ack_ns is not None and captured_twice(self.stream)
 
     @property
     def clear_start(self) -> bool:
@@ -226,7 +220,7 @@ class Facts:
                 yield exchange, command, reply, text_of(reply)
 
 
-TWICE_NS = 200 * MILLISECOND
+TWICE_NS = SOONEST_NS
 """A fifth of the shortest time after which TCP repeats a SYN."""
 LONG_PATH_NS = 250 * MILLISECOND
 """A round trip above this is more than the way around the earth by cable: satellite, queueing or overload."""

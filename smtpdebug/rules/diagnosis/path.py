@@ -109,7 +109,8 @@ def capture_lossy(facts: Facts) -> Iterator[Seen]:
         )
         at = next((gap.at for gap in gaps if gap.side == side), stream.last)
         yield Seen(
-            f"{stream.missing[side]} bytes of the {side_name(side)} are not in the capture{': ' if cut else ', '}{why}",
+            f"{stream.missing[side]:,} bytes of the {side_name(side)} are not in the capture"
+            f"{': ' if cut else ', '}{why}",
             Confidence.HIGH,
             (at,),
         )
@@ -229,7 +230,7 @@ def black_hole(facts: Facts) -> Iterator[Seen]:
         )
         times = sum(1 for e in _repeated(facts, side) if e.offset == event.offset)
         yield Seen(
-            f"A packet of {event.length} bytes from the {side_name(side)} was sent {times + 1} times and never "
+            f"A packet of {event.length:,} bytes from the {side_name(side)} was sent {times + 1} times and never "
             f"acknowledged, while smaller ones passed.{icmp}",
             Confidence.HIGH if times > STUCK_REPEATS else Confidence.MEDIUM,
             (event.at,),

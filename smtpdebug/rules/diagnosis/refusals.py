@@ -62,12 +62,12 @@ def too_large(facts: Facts) -> Iterator[Seen]:
     found = refusals(facts, "D54", pattern, codes={452, 523, 550, 552, 554}, enhanced={"X.3.4", "X.2.3"})
     if not found:
         return
-    limit = facts.extensions.get("SIZE", "")
+    limit = facts.extensions.get("SIZE", "")[:20]  # RFC 1870 section 3: at most 20 digits
     sent = next(
         (e.data.bytes for e in facts.conversation.exchanges if e.data is not None and e.reply is found.first), None
     )
-    about = f"; the limit offered is {limit} bytes" if limit and limit != "0" else ""
-    about += f", {sent} were sent" if sent else ""
+    about = f"; the limit offered is {int(limit):,} bytes" if limit.isdecimal() and int(limit) else ""
+    about += f", {sent:,} were sent" if sent else ""
     yield Seen(f"The message is too large: {found.quoted}{about}.", Confidence.HIGH, found.evidence, found.advice)
 
 

@@ -53,7 +53,12 @@ def main() -> None:
 def _prepare(job: dict[str, Any]) -> Any:
     """A pyshark capture whose tshark will run without rights, profile, plugins, or unbounded time and memory."""
     import pyshark
+    from pyshark.tshark import tshark as pyshark_tshark
     from pyshark.tshark.output_parser import tshark_ek
+
+    # The program is the one the parent found. pyshark would look into its config.ini, which names a program to run, and
+    # which cannot be read without rights where the package lies in root's home.
+    pyshark_tshark.get_config = lambda: None
 
     class Capture(pyshark.FileCapture):  # type: ignore[misc]  # pyshark is untyped
         def _setup_tshark_output_parser(self) -> Any:

@@ -8,15 +8,12 @@ profile, without Lua, and within limits of time and memory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -24,6 +21,7 @@ from smtpdebug.errors import ToolError
 from smtpdebug.model.streams import Limits, Side
 from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record, TlsFacts, Verdict
 from smtpdebug.sources.scratch import SERVER_PORT, ScratchCapture
+from smtpdebug.sources.tshark_process import PATIENCE_S, run_worker
 
 OLDEST = (3, 4)
 INSTALL = "install it with: apt-get install tshark (Debian, Ubuntu), dnf install wireshark-cli (Fedora, RHEL)"
@@ -33,7 +31,6 @@ _OVERHEAD = 300
 """Octets that a held record costs beside its payload."""
 _CPU_SECONDS = 600
 _MEMORY = 4 << 30
-_PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
 class Tshark(msgspec.Struct, frozen=True):
@@ -76,10 +73,14 @@ class TsharkDecryptor:
         tshark: from :func:`find_tshark`.
         rsa_keys: private keys as unencrypted PKCS#8 PEM, one key each.
         limits: ``tls_spool_bytes`` bounds the records held.
+        patience_s: seconds without a word from tshark after which a pass is ended.
     """
 
-    def __init__(self, tshark: Tshark, rsa_keys: Sequence[bytes], limits: Limits) -> None:
+    def __init__(
+        self, tshark: Tshark, rsa_keys: Sequence[bytes], limits: Limits, patience_s: float = PATIENCE_S
+    ) -> None:
         self._tshark, self._rsa_keys, self._limits = tshark, list(rsa_keys), limits
+        self._patience_s = patience_s
         self._keylog = bytearray()
         self._held: dict[int, list[Record]] = {}
         self._held_bytes = 0
@@ -194,48 +195,16 @@ class TsharkDecryptor:
             "cpu_s": _CPU_SECONDS,
             "memory": _MEMORY,
         }
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "smtpdebug.sources.tshark_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=files,
-            cwd="/",
-            env=_environment(PYTHONPATH=_PACKAGE_ROOT),
-        )
-        with worker:
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            assert worker.stderr is not None
-            with contextlib.suppress(BrokenPipeError):  # it is gone already: its exit code says so below
-                worker.stdin.write(msgspec.json.encode(job).replace(b"{pid}", str(worker.pid).encode()))
-                worker.stdin.close()
-            decode = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
-            while True:
-                size = int.from_bytes(worker.stdout.read(4), "big")
-                if not size:
-                    break
-                frame = worker.stdout.read(size)
-                if len(frame) < size:
-                    break  # it was ended in the middle: out of memory, or out of its limits
-                number, data = decode(frame)
-                if number:
-                    yield number, data
-                else:
-                    self.problems.append(f"tshark: {data.decode(errors='replace')}")
-            complaint = worker.stderr.read().decode(errors="replace").strip()
-        if worker.returncode != 0:
-            last = complaint.splitlines()[-1] if complaint else f"exit code {worker.returncode}"
-            self.problems.append(f"tshark could not be run for decryption: {last}")
+        yield from run_worker(job, files, _environment(), self.problems, self._patience_s)
 
 
 def _cost(record: Record) -> int:
     return len(record.payload) + _OVERHEAD
 
 
-def _environment(**more: str) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """No profile, no plugins, no preferences of the user's: ``HOME`` is the one switch that stops all of them."""
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent", "LC_ALL": "C", **more}
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent", "LC_ALL": "C"}
 
 
 def _memory_file(data: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Conversation, Exchange
-from smtpdebug.model.streams import CLIENT, SERVER
+from smtpdebug.model.streams import CLIENT, MAIL_PORTS, SERVER
 
 _ENDS_TRANSACTION = frozenset({"RSET", "EHLO", "HELO", "LHLO", "STARTTLS", "XCLIENT"})
 
@@ -16,7 +16,8 @@ def outcome(conversation: Conversation) -> str:
     if stream.syn_ns is not None and not stream.packets[SERVER] and not stream.bytes[CLIENT]:
         return "no-answer"
     if conversation.protocol == "unknown":
-        return "not-smtp"
+        nobody_spoke = unserved(conversation) and not stream.bytes[CLIENT] and stream.server.port in MAIL_PORTS
+        return "aborted" if nobody_spoke else "not-smtp"
     if conversation.tls is not None and not conversation.tls.decrypted:
         return _outcome_in_tls(conversation)
     return _outcome_in_clear(conversation)
@@ -42,7 +43,14 @@ def _outcome_in_clear(conversation: Conversation) -> str:
         return "reset"
     if conversation.stream.closed_by is None:
         return "open"
-    return "aborted" if transaction_open(exchanges) else "completed"
+    return "aborted" if transaction_open(exchanges) or unserved(conversation) else "completed"
+
+
+def unserved(conversation: Conversation) -> bool:
+    """The server closed without a single reply, not even the greeting (RFC 5321 section 3.1)."""
+    stream = conversation.stream
+    silent = not stream.bytes[SERVER] and not stream.missing[SERVER]
+    return stream.closed_by == "server-fin" and silent and stream.complete and not conversation.joined_late
 
 
 def _reset(conversation: Conversation) -> bool:

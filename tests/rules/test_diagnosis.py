@@ -314,3 +314,36 @@ def test_a_stuck_segment_in_the_mail_data_is_one_diagnosis_and_not_three() -> No
     found = ids(diagnose(conversation))
     assert found[0] == "D12"
     assert not {"D60", "D61"} & set(found)
+
+
+GREETING_DUE = (
+    "[stream]\nsyn_ms = 0\nlast_syn_ms = 0\nsyn_ack_ms = 80\nestablished_ms = 83\ncomplete = true\nlast_ms = 269\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('closed_by = "server-fin"\nfin_ms = [-1, 186]\n', True),
+        (
+            'closed_by = "server-fin"\nfin_ms = [240, 186]\nbytes = [6, 0]\nfirst_data_ms = [187, -1]\n',
+            True,
+        ),  # QUIT after it
+        (
+            'closed_by = "server-fin"\nfin_ms = [240, 186]\nbytes = [6, 0]\nfirst_data_ms = [100, -1]\n',
+            False,
+        ),  # spoke first
+        ('closed_by = "client-fin"\nfin_ms = [150, 186]\n', False),
+        ('closed_by = "server-fin"\nfin_ms = [-1, 186]\nbytes = [0, 40]\n', False),
+        ('closed_by = "server-fin"\nfin_ms = [-1, 186]\nmissing = [0, 40]\n', False),
+        ('closed_by = "server-rst"\nrst_ms = [-1, 186]\n', True),
+    ],
+)
+def test_a_server_that_closes_before_the_greeting(more: str, told: bool) -> None:
+    conversation = bare()
+    apply_facts(conversation, GREETING_DUE + more)
+    Verdicts(RuleSet(select=("ST411",))).judge(conversation)
+    assert [finding.rule for finding in conversation.findings] == (["ST411"] if told else [])
+    says = [diagnosis.says for diagnosis in conversation.diagnoses if diagnosis.id == "D08"]
+    assert len(says) == told
+    assert all(" 103 ms later, before any greeting" in each for each in says)

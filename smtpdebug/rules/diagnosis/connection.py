@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TLS_PORTS, TWICE_NS, Facts, seconds
+from smtpdebug.rules.diagnosis.facts import LONG_PATH_NS, MILLISECOND, SECOND, TWICE_NS, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.memory import Earlier
 from smtpdebug.rules.repeats import syn_repeats
 from smtpdebug.rules.sighting import Sighting
+from smtpdebug.rules.unserved import closed_unserved
 
 FALLBACK_NS = 75 * SECOND
 """How long a client tries an IPv6 address before the next one: RFC 8305 says 250 ms, a plain connect() up to 75 s."""
@@ -384,11 +385,10 @@ def unserved(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
-    if stream.syn_ack_ns is None or stream.refused_by or not facts.silent(SERVER) or not facts.clear_start:
+    closed = closed_unserved(facts.conversation)
+    if closed is None:
         return
-    if not (stream.closed_by or "").startswith("server") or stream.server.port in TLS_PORTS or stream.bytes[CLIENT]:
-        return
-    after = stream.last.ts_ns - (stream.established_ns or stream.syn_ack_ns)
+    after = closed - (stream.established_ns or stream.syn_ack_ns or stream.opened.ts_ns)
     how = "reset" if (stream.closed_by or "").endswith("rst") else "closed"
     yield Seen(
         f"The connection was accepted and {how} {after / MILLISECOND:.0f} ms later, before any greeting.",

@@ -71,7 +71,9 @@ class BothDecryptor:
         return self._passed(self._tshark.flush())
 
     def verdict(self, flow: int) -> Verdict:
-        """The native verdict knows the secret and the reason; who opened the flow is added."""
+        """The native verdict knows the secret and the reason; who opened the flow is added. The flow is forgotten."""
+        self._ours.pop(flow, None)
+        self._theirs.pop(flow, None)
         verdict = self._native.verdict(flow)
         theirs = self._tshark.verdict(flow)
         if self._chosen.pop(flow, "native") == "tshark":

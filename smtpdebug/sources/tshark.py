@@ -87,7 +87,7 @@ class TsharkDecryptor:
         self._ended: list[int] = []
         self._opened: dict[int, int] = {}
         self._given_up: set[int] = set()
-        self._done: list[int] = []
+        self._done: dict[int, None] = {}
         self.problems: list[str] = []
         """What tshark complained about, one sentence each."""
 
@@ -133,7 +133,12 @@ class TsharkDecryptor:
         return self._run() if self._ended else []
 
     def verdict(self, flow: int) -> Verdict:
-        """Whether tshark opened anything of the flow."""
+        """Whether tshark opened anything of the flow, which is forgotten: nobody waits for what is still held of it."""
+        if flow in self._held:
+            self._drop(flow)
+            if flow in self._ended:
+                self._ended.remove(flow)
+        self._done.pop(flow, None)
         opened = self._opened.pop(flow, 0) > 0
         secret = ("rsa-key" if self._rsa_keys else "keylog") if opened else None
         detail = "more TLS than may be held for tshark" if flow in self._given_up else ""
@@ -142,19 +147,22 @@ class TsharkDecryptor:
 
     def take_done(self) -> list[int]:
         """Flows that nothing more will be given of, since the last call."""
-        done, self._done = self._done, []
+        done, self._done = list(self._done), {}
         return done
 
-    def _give_up(self, flow: int) -> None:
+    def _drop(self, flow: int) -> None:
         self._held_bytes -= sum(map(_cost, self._held.pop(flow)))
+
+    def _give_up(self, flow: int) -> None:
+        self._drop(flow)
         self._given_up.add(flow)
-        self._done.append(flow)
+        self._done[flow] = None
 
     def _run(self) -> list[Decrypted]:
         flows, self._ended = self._ended, []
         held = [(flow, self._held.pop(flow)) for flow in flows]
         self._held_bytes -= sum(_cost(record) for _, records in held for record in records)
-        self._done += flows
+        self._done.update(dict.fromkeys(flows))
         if not self._rsa_keys and not self._keylog:
             return []
         opened: list[Decrypted] = []

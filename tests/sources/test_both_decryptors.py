@@ -88,3 +88,32 @@ def test_a_worker_that_is_ended_is_a_problem_and_no_exception(
     assert tshark.flush() == []
     assert len(tshark.problems) == 1
     assert "could not be run" in tshark.problems[0]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_flow_that_is_let_go_before_its_pass_is_forgotten(
+    both: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its verdict was asked for while it waited: the pass opens the others and leaves nothing behind of it."""
+    frames = b"\0\0\0\5\x92\4\xc4\1x" + bytes(4)
+    program = tmp_path / "python"
+    code = f"import os,sys; sys.stdin.read(); os.write(1, bytes.fromhex('{frames.hex()}'))"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    tshark = TsharkDecryptor(Tshark("/nonexistent/tshark", (4, 0, 0)), [b"key"], Limits())
+    made = BothDecryptor(tshark, Open()) if both else tshark
+    for flow in (1, 2):
+        made.start(flow, TlsFacts("implicit", AT))
+        made.push(flow, record(0, 0))
+        made.end(flow)
+    made.verdict(1)
+    assert not tshark.pending(1)
+    # Three packets open the one connection of the scratch capture, the fourth has flow 2's record.
+    assert [(one.flow, one.data) for one in made.flush()] == [(2, bytes(4) if both else b"x")]
+    assert tshark.problems == []
+    made.verdict(2)
+    for holder in (made, tshark):
+        for name, kept in vars(holder).items():
+            assert not isinstance(kept, dict | set | list) or not (1 in kept or 2 in kept), name
+    assert tshark._held_bytes == 0

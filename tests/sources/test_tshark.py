@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -151,3 +152,18 @@ def test_a_client_hello_in_the_format_of_ssl2_is_handed_on_in_that_format() -> N
     decryptor = TsharkDecryptor(find_tshark(), [pem(KEY)], Limits())
 
     assert said(opened(decryptor, [traffic]), 0) == traffic.said
+
+
+def test_packages_in_a_folder_that_only_root_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in /root on most hosts: nothing may be read of them once the rights are dropped."""
+    import pyshark
+
+    hidden = tmp_path / "hidden"
+    shutil.copytree(Path(pyshark.__file__).parent, hidden / "pyshark")
+    hidden.chmod(0o700)
+    monkeypatch.setattr("smtpdebug.sources.tshark_process._PACKAGE_ROOT", f"{hidden}:{Path(__file__).parents[2]}")
+    traffic = talk(KEY, TURNS, "AES128-GCM-SHA256")
+    decryptor = TsharkDecryptor(find_tshark(), [pem(KEY)], Limits())
+
+    assert said(opened(decryptor, [traffic]), 0) == traffic.said
+    assert decryptor.problems == []

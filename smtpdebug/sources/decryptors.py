@@ -78,8 +78,8 @@ class BothDecryptor:
         theirs = self._tshark.verdict(flow)
         if self._chosen.pop(flow, "native") == "tshark":
             verdict.decryptor = "tshark"
-            verdict.decrypted = True
-            verdict.reason = None
+            if not verdict.decrypted:
+                verdict.decrypted, verdict.reason, verdict.detail = True, theirs.reason, theirs.detail
             verdict.secret = verdict.secret or theirs.secret
         return verdict
 

@@ -66,6 +66,11 @@ def find_tshark(path: str | None = None) -> Tshark:
     return Tshark(found, version)
 
 
+_AEAD = re.compile("GCM|CCM|CHACHA20")
+_AEAD_OVERHEAD = 24
+"""Explicit nonce and tag (RFC 5288 section 3): a record of this size is empty."""
+
+
 class TsharkDecryptor:
     """The engine's Decryptor, by tshark.
 
@@ -82,6 +87,9 @@ class TsharkDecryptor:
         self._tshark, self._rsa_keys, self._limits = tshark, list(rsa_keys), limits
         self._patience_s = patience_s
         self._keylog = bytearray()
+        self._facts: dict[int, TlsFacts] = {}
+        self._closed: dict[int, str] = {}
+        """What tshark left closed of a flow that it opened, in words."""
         self._held: dict[int, list[Record]] = {}
         self._held_bytes = 0
         self._ended: list[int] = []
@@ -98,7 +106,7 @@ class TsharkDecryptor:
 
     def start(self, flow: int, facts: TlsFacts) -> None:
         """A TLS connection begins."""
-        self._held[flow] = []
+        self._held[flow], self._facts[flow] = [], facts
 
     def push(self, flow: int, record: Record) -> list[Decrypted]:
         """Hold the record for the next pass."""
@@ -141,9 +149,12 @@ class TsharkDecryptor:
         self._done.pop(flow, None)
         opened = self._opened.pop(flow, 0) > 0
         secret = ("rsa-key" if self._rsa_keys else "keylog") if opened else None
-        detail = "more TLS than may be held for tshark" if flow in self._given_up else ""
-        self._given_up.discard(flow)
-        return Verdict(decrypted=opened, secret=secret, decryptor="tshark", detail=detail)
+        self._facts.pop(flow, None)
+        if flow in self._given_up:
+            self._given_up.remove(flow)
+            return Verdict(opened, secret, "tshark", detail="more TLS than may be held for tshark")
+        closed = self._closed.pop(flow, "")
+        return Verdict(opened, secret, "tshark", reason="partial" if closed else None, detail=closed)
 
     def take_done(self) -> list[int]:
         """Flows that nothing more will be given of, since the last call."""
@@ -166,6 +177,7 @@ class TsharkDecryptor:
         if not self._rsa_keys and not self._keylog:
             return []
         opened: list[Decrypted] = []
+        seen: set[int] = set()
         with tempfile.TemporaryFile() as file:
             os.fchmod(file.fileno(), 0o444)
             scratch = ScratchCapture(file)
@@ -175,8 +187,25 @@ class TsharkDecryptor:
                 flow, record = where[number]
                 self._opened[flow] = self._opened.get(flow, 0) + 1
                 opened.append(Decrypted(flow, record.side, APPLICATION_DATA, data, record.began, record.at))
+                seen.add(number)
+            self._check({number: place for number, place in where.items() if number not in seen})
         opened.sort(key=lambda record: record.at.ts_ns)
         return opened
+
+    def _check(self, closed: dict[int, tuple[int, Record]]) -> None:
+        """tshark is silent about what it cannot open (after a gap, say): note the records that should have opened.
+
+        Only where the outside tells that a record holds mail and not a handshake or nothing: TLS 1.2 with AEAD.
+        """
+        left: dict[int, int] = {}
+        for flow, record in closed.values():
+            facts = self._facts.get(flow)
+            sealed = facts is not None and facts.version == "TLS 1.2" and _AEAD.search(facts.cipher_suite or "")
+            if sealed and record.content_type == APPLICATION_DATA and len(record.payload) > _AEAD_OVERHEAD:
+                left[flow] = left.get(flow, 0) + 1
+        for flow, records in left.items():
+            if flow in self._opened:
+                self._closed[flow] = f"tshark left {records} of {records + self._opened[flow]} records closed"
 
     def _plaintexts(self, scratch: int) -> Iterator[tuple[int, bytes]]:
         """Run the worker over the scratch capture; ``(packet number, plaintext)`` as they come."""

@@ -11,7 +11,7 @@ import pytest
 
 from smtpdebug.errors import ToolError
 from smtpdebug.model.streams import CLIENT, SERVER, Limits, Location, Side
-from smtpdebug.model.tls import Decrypted, Record, TlsFacts
+from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record, TlsFacts
 from smtpdebug.sources.tshark import TsharkDecryptor, find_tshark
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -167,3 +167,22 @@ def test_packages_in_a_folder_that_only_root_can_read(tmp_path: Path, monkeypatc
 
     assert said(opened(decryptor, [traffic]), 0) == traffic.said
     assert decryptor.problems == []
+
+
+def test_what_tshark_leaves_closed_is_noticed() -> None:
+    """tshark itself says nothing when a record of the middle is missing: it opens no more of that direction."""
+    traffic = talk(KEY, [(CLIENT, b"line %d\r\n" % number) for number in range(6)], "AES128-GCM-SHA256")
+    mail = [record for record in traffic.records if record.content_type == APPLICATION_DATA]
+    traffic.records.remove(mail[2])
+    decryptor = TsharkDecryptor(find_tshark(), [pem(KEY)], Limits())
+    decryptor.start(0, TlsFacts("implicit", Location("made", 1, 0), version="TLS 1.2", cipher_suite="TLS_RSA_AES_GCM"))
+    for record in traffic.records:
+        decryptor.push(0, record)
+    decryptor.end(0)
+
+    found = decryptor.flush()
+
+    assert b"".join(record.data for record in found) == b"line 0\r\nline 1\r\n"
+    verdict = decryptor.verdict(0)
+    assert (verdict.decrypted, verdict.reason) == (True, "partial")
+    assert "3 of 5 records" in verdict.detail

@@ -60,7 +60,7 @@ class Builder:
     """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
 
     __slots__ = (
-        "_around", "_early", "_held", "_plain_offset", "_prefix", "_usual",
+        "_around", "_early", "_held", "_left_alone", "_plain_offset", "_prefix", "_usual",
         "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
@@ -74,7 +74,8 @@ class Builder:
         self._around = around
         self._usual: Lockstep | None = None
         self._early: list[Chunk | Gap] = []
-        """Everything of the first batch: a conversation that is whole in it may be read the short way."""
+        """Everything of the first batches: a conversation that is whole in them may be read the short way."""
+        self._left_alone = False
         self._held: list[Chunk | Gap] = []
         self._prefix = [b"", b""]
         self._plain_offset = [0, 0]
@@ -87,14 +88,21 @@ class Builder:
 
     # -- the first batch
 
-    def settle(self) -> bool:
-        """The batch, or the stream, is over: read what was kept of it. False where nothing came yet."""
+    def settle(self, *, patient: bool = False) -> bool:
+        """The batch, or the stream, is over: read what was kept of it. False where nothing came yet.
+
+        ``patient``: a conversation that goes on may be whole in the next batch; it is left alone once.
+        """
         stream, early = self.stream, self._early
         if self._usual is not None or self.feed != early.append:
             return True
         if not early:
             return stream.closed_by is not None
-        if stream.fin_ns[CLIENT] is not None and stream.fin_ns[SERVER] is not None:
+        over = stream.fin_ns[CLIENT] is not None and stream.fin_ns[SERVER] is not None
+        if patient and not over and not self._left_alone:
+            self._left_alone = True
+            return False
+        if over:
             self._usual = usual(early, self._around.limits, self._established(_began(early[0])))
         if self._usual is None:
             self._read_early()

@@ -109,7 +109,9 @@ class Engine:
                 self._close(event.stream)
             else:
                 builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
-        self._unsettled = [builder for builder in self._unsettled if not builder.settle()]
+        # Live, what was said is shown at once.
+        patient = not self._live
+        self._unsettled = [builder for builder in self._unsettled if not builder.settle(patient=patient)]
         if self._live:
             yield from self._new_items()
         yield from map(self._judged, self._order.ready())

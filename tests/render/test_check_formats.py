@@ -22,7 +22,11 @@ from smtpdebug.render.sarif import FINGERPRINT, Sarif, fingerprint
 from smtpdebug.rules.judge import RuleSet
 from smtpdebug.testing import dialogue
 
-SCHEMA = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
+HERE = Path(__file__).parent
+# The schema of the standard, as it comes with Microsoft's SARIF SDK (npm @microsoft/sarif-multitool-linux 5.7.0, MIT);
+# and ours, stricter: what we mean to write of it, with nothing left out.
+STANDARD = json.loads((HERE / "sarif-2.1.0.schema.json").read_text())
+SCHEMA = json.loads((HERE / "sarif-subset.schema.json").read_text())
 LINES = {"SR103": RuleLine("reply-code-not-listed", "RFC 5321 §4.3.2"), "SC120": RuleLine("command-unknown", "")}
 
 
@@ -44,6 +48,7 @@ def sarif(*conversations: Conversation, rules: RuleSet | None = None) -> dict[st
         sink.conversation(conversation)
     sink.close()
     log: dict[str, Any] = json.loads(out.getvalue())
+    jsonschema.Draft202012Validator(STANDARD).validate(log)
     jsonschema.Draft202012Validator(SCHEMA).validate(log)
     return log
 
@@ -134,3 +139,10 @@ def test_text_of_clean_traffic_is_one_line() -> None:
     sink.conversation(judged())
     sink.close()
     assert out.getvalue() == "no findings in 1 conversation\n"
+
+
+def test_the_standards_schema_can_refuse() -> None:
+    log = sarif(judged(finding()))
+    log["runs"][0]["results"][0]["level"] = "fatal"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(STANDARD).validate(log)

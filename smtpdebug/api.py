@@ -23,6 +23,10 @@ PathName: TypeAlias = str | PathLike[str]
 Password: TypeAlias = bytes | Callable[[], bytes | None] | None
 
 
+STRAY = "TCP of no connection"
+"""The reason for TCP packets of which no conversation can be made; see ``Engine.strays``."""
+
+
 class Reading(Iterator[Conversation]):
     """Conversations as they finish, in order of their first packet; memory does not grow with the capture.
 
@@ -52,8 +56,9 @@ class Reading(Iterator[Conversation]):
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Packets that carry no TCP or were not understood, by reason."""
-        return self.captures.skipped
+        """Packets that carry no TCP, were not understood, or belong to no connection, by reason."""
+        strays = self.engine.strays
+        return {**self.captures.skipped, STRAY: strays} if strays else self.captures.skipped
 
     @property
     def notes(self) -> list[str]:

@@ -26,6 +26,7 @@ from typing import BinaryIO, TypeAlias
 
 import msgspec
 
+from smtpdebug.api import STRAY
 from smtpdebug.cli.options import ReadOptions
 from smtpdebug.cli.run import Run, Summary
 from smtpdebug.errors import SmtpDebugError
@@ -163,8 +164,12 @@ class Shards:
     def summary(self) -> Summary:
         """All processes together: they read the same packets, and different conversations."""
         every = self._summaries
+        # Each process reads every packet, and finds strays among its own connections only.
+        strays = sum(one.skipped.get(STRAY, 0) for one in every)
+        skipped = {**every[0].skipped, STRAY: strays} if strays else every[0].skipped
         return msgspec.structs.replace(
             every[0],
+            skipped=skipped,
             conversations=sum(one.conversations for one in every),
             shown=sum(one.shown for one in every),
             notes=list(dict.fromkeys(note for one in every for note in one.notes)),

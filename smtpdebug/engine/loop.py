@@ -75,6 +75,11 @@ class Engine:
             hit[name] = hit.get(name, 0) + times
         return hit
 
+    @property
+    def strays(self) -> int:
+        """TCP packets that belong to no connection: without SYN and data, or left over from one that is closed."""
+        return self._reassembler.strays
+
     def feed(self, batch: PacketBatch) -> Iterator[Event]:
         """Take a batch of packets in time order; give what is ready."""
         for text in batch.secrets:

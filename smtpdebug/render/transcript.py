@@ -20,7 +20,7 @@ from smtpdebug.model.smtp import (
     TimelineItem,
     TlsStarted,
 )
-from smtpdebug.model.streams import CLIENT, SERVER, Gap, Location, TcpEvent
+from smtpdebug.model.streams import Gap, Location, TcpEvent
 from smtpdebug.render import facts
 from smtpdebug.render.escape import from_wire, mail_line, printable
 from smtpdebug.render.redact import Redactor
@@ -266,8 +266,3 @@ def _finding(finding: Finding, redactor: Redactor, *, timed: bool) -> Line:
     unsure = " (indeterminate)" if finding.indeterminate else ""
     text = f"{finding.rule} {printable(redactor.text(finding.message))}{unsure}"
     return Line(FINDING, text, finding.at, timed, finding=finding)
-
-
-def side_of(mark: str) -> int | None:
-    """``CLIENT`` or ``SERVER`` for what they said, else ``None``."""
-    return CLIENT if mark == CLIENT_LINE else SERVER if mark == SERVER_LINE else None

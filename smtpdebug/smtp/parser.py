@@ -50,7 +50,6 @@ class ConversationParser:
         self._greeted = False
         self._closed = self._closing = False
         self._server_tls: list[Chunk | Gap] = []
-        self._plain_over = implicit_tls
         self._encrypted = implicit_tls
         self.timeline: list[TimelineItem] = []
         self.tls: TlsStarted | None = None

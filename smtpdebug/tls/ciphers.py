@@ -132,7 +132,7 @@ class Cbc:
 
     In TLS 1.0 the IV is the last ciphertext block of the record before; after a loss the first record therefore
     cannot be opened, the next one can. A MAC inside proves the IV too; one outside does not: there the block before is
-    only used if it was authentic itself.
+    only used if it was authentic itself, and for the sequence number after it.
     """
 
     __slots__ = (
@@ -142,6 +142,7 @@ class Cbc:
         "_etm",
         "_implicit",
         "_iv",
+        "_iv_for",
         "_mac",
         "_mac_key",
         "_mac_length",
@@ -155,7 +156,8 @@ class Cbc:
         self._etm = etm
         self._implicit = version <= TLS10
         self._iv: bytes | None = keys.iv
-        self._authenticated: Record | None = None
+        self._iv_for = 0
+        self._authenticated: tuple[Record, int] | None = None
 
     def open(self, sequence: int, record: Record) -> tuple[int, bytes] | None:
         """See ``Opener``."""
@@ -164,8 +166,8 @@ class Cbc:
             payload, mac = payload[: -self._mac_length], payload[-self._mac_length :]
             if not self._authentic(sequence, record, payload, mac):
                 return None
-            self._authenticated = record
-        iv = self._iv
+            self._authenticated = record, sequence
+        iv = self._iv if not self._etm or sequence == self._iv_for else None
         if not self._implicit:
             iv, payload = payload[: self._block], payload[self._block :]
         if iv is None or len(iv) != self._block or not payload or len(payload) % self._block:
@@ -189,9 +191,13 @@ class Cbc:
 
     def advance(self, record: Record) -> None:
         """The next IV of TLS 1.0 is the last block of ciphertext (under EtM: not of the MAC)."""
-        if self._implicit:
-            sealed = record.payload[: -self._mac_length] if self._etm else record.payload
-            self._iv = None if self._etm and record is not self._authenticated else sealed[-self._block :]
+        if not self._implicit:
+            return
+        self._iv = record.payload[-self._block :]
+        if self._etm:
+            proven, sequence = self._authenticated or (None, 0)
+            self._iv_for = sequence + 1
+            self._iv = record.payload[: -self._mac_length][-self._block :] if proven is record else None
 
     def lose(self) -> None:
         """The block before the next record is not known."""

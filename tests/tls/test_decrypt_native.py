@@ -325,6 +325,21 @@ def test_a_changed_byte_closes_its_record_and_no_other(maker: Any) -> None:
     assert verdict.detail.startswith("1 of ")
 
 
+def test_a_late_record_of_tls_1_0_is_not_read_with_the_block_before_it(maker: Any) -> None:
+    """Encrypt-then-MAC proves the record and not its IV, which only the record before gives (RFC 2246 section 6.2.3.2).
+
+    The garbage would end in padding that looks right once in a few times: enough conversations for that.
+    """
+    for _ in range(40):
+        recording = maker.talk([(CLIENT, b"line %d\r\n" % n) for n in range(3)], version="TLSv1", ciphers="AES128-SHA")
+        records = maker.records(recording.writes)
+        late = [index for index, one in enumerate(records) if one.side == CLIENT and one.content_type == 23][-2]
+        records.append(records.pop(late))
+        _, opened = maker.decrypt(records, maker.ring(maker.server()))
+        said = {line for _, line in recording.said}
+        assert {one.data for one in opened if one.content_type == 23} <= said
+
+
 class Known:
     """Conversations and their records, with a short name for hypothesis to print."""
 

@@ -134,7 +134,8 @@ class MailData(msgspec.Struct, gc=False):
     stuffed: int = 0
     """Lines whose leading dot was doubled."""
     longest_line: int = 0
-    """Octets of the longest line, line end included, stuffed dot not counted."""
+    """Octets of the longest line, line end included, stuffed dot not counted; 0 where none is above the limit of
+    1000 (RFC 5321 4.5.3.1.6)."""
     encrypted: bool = False
     offset: int = -1
     end: int = -1

@@ -24,7 +24,7 @@ from smtpdebug.smtp.grammar import ORDINARY, oddities_of
 if TYPE_CHECKING:
     from smtpdebug.model.streams import Chunk, Limits, Location
 
-_END: Final = b"\r\n.\r\n"
+_DOT: Final = b"\r\n."
 _LOOK_ALIKE: Final = re.compile(rb"(?:\r\n|\n|\r)(\.)(?:\r\n|\n|\r)")
 _EMPTY_LINE: Final = re.compile(rb"\n(\r?\n)")
 _EMPTY_FIRST: Final = re.compile(rb"(\r?\n)")
@@ -32,6 +32,8 @@ _PARTIAL: Final = 4096
 """Octets of an unfinished line held back; of a longer line the beginning is let go."""
 _FOLLOWING: Final = 200
 _CANDIDATES: Final = 8
+_TEXT: Final = bytes(sorted(set(ORDINARY) - set(b"\r\n")))
+"""Octets of ordinary text that end no line."""
 _TEXT_LINE: Final = 1000
 """RFC 5321 4.5.3.1.6."""
 
@@ -180,18 +182,17 @@ class DataReader:
         window = held + chunk.data[pos:] if pos or held else chunk.data
         base = chunk.offset + pos - len(held)
         known = len(self.candidates)
-        dotted = True
+        pieces: list[bytes] | None = None
         if self._crlf and not self._mid_line and window[:3] == b".\r\n":
             found, length = 0, 3
         else:
-            dot = window.find(b"\r\n.")
-            found = window.find(_END, dot) if dot >= 0 else -1
-            dotted = (dot >= 0 and dot != found) or window[0] == 46
-            found, length = (found + 2, found + 5) if found >= 0 else (-1, 0)
+            pieces = window.split(_DOT)
+            found = _end_of_data(pieces)
+            length = found + 3
         if found >= 0:
             self.held = b""
             if found:
-                self._absorb(window[:found], base, chunk.at, dotted)
+                self._absorb(window[:found], base, chunk.at, pieces)
             data.ended = self.done = True
             data.wire_bytes = base + length - data.offset
             data.end = base + length
@@ -205,7 +206,7 @@ class DataReader:
             long = window[: len(window) - 3].rstrip(b"\r")
             cut = max(cut, len(long), len(window) - _PARTIAL)
         if cut:
-            self._absorb(window[:cut], base, chunk.at, dotted)
+            self._absorb(window[:cut], base, chunk.at)
             self.held = window[cut:]
         else:
             self.held = window
@@ -239,63 +240,62 @@ class DataReader:
     def _flush(self) -> None:
         if self.held:
             held, self.held = self.held, b""
-            self._absorb(held, self._end - len(held), self.data.at, True)
+            self._absorb(held, self._end - len(held), self.data.at)
 
     def _finish(self) -> None:
         self.body.finish()
-        if self.data.longest_line > _TEXT_LINE:
+        if self.data.longest_line:
             self.data.oddities |= LONG_LINE
 
-    def _absorb(self, region: bytes, base: int, at: Location, dotted: bool) -> None:
+    def _absorb(self, region: bytes, base: int, at: Location, pieces: list[bytes] | None = None) -> None:
         """Take in octets that are surely data; they end with a line or leave it in the middle.
 
-        ``dotted``: a line among them may begin with a dot.
+        ``pieces``: the region, cut at the dots that begin a line, where that is known already.
         """
         data = self.data
         if data.odd_ends:
             for known in data.odd_ends:
                 if len(known.following) < _FOLLOWING:
                     known.following = (known.following + region)[:_FOLLOWING]
-        lines = region.split(b"\r\n")
-        ends = len(lines) - 1
-        bare_lf = region.count(b"\n") != ends
-        bare_cr = region.count(b"\r") != ends
+        ends = region.count(b"\r\n")
+        # What is no text, in one look: of usual mail only the line ends.
+        marks = region.translate(None, _TEXT)
+        bare_lf = bare_cr = False
+        if len(marks) != 2 * ends:
+            bare_lf, bare_cr = marks.count(b"\n") != ends, marks.count(b"\r") != ends
         if bare_lf or bare_cr or not self._crlf:
             data.oddities |= (BARE_LF if bare_lf else 0) | (BARE_CR if bare_cr else 0)
             self._look_alikes(region, base, at)
         elif region[-1] == 10 and not self._mid_line:
-            self._take_lines(region, lines, dotted)
+            if len(marks) != 2 * ends:
+                data.oddities |= oddities_of(marks.translate(None, b"\r\n"))
+            self._take_lines(region, ends, pieces or region.split(_DOT))
         else:
             self._take(region)
 
-    def _take_lines(self, region: bytes, lines: list[bytes], dotted: bool) -> None:
+    def _take_lines(self, region: bytes, ends: int, pieces: list[bytes]) -> None:
         """The usual case of :meth:`_take`: whole lines, all of them ended by CRLF."""
         data = self.data
-        odd = region.translate(None, ORDINARY)
-        if odd:
-            data.oddities |= oddities_of(odd)
         content = region
-        if dotted:
-            content = self._undotted_lines(lines)
-        data.lines += len(lines) - 1
-        longest = max(map(len, lines)) + 2
+        if len(pieces) > 1 or region[0] == 46:
+            content = self._undotted_pieces(pieces, region[0] == 46)
+        data.lines += ends
+        longest = _long_line(content)
         if longest > data.longest_line:
             data.longest_line = longest
         self._length = 0
         self.body.add(content)
         self._context = b"\r\n"
 
-    def _undotted_lines(self, lines: list[bytes]) -> bytes:
-        """Transparency undone (RFC 5321 4.5.2) in ``lines`` themselves; gives them joined."""
+    def _undotted_pieces(self, pieces: list[bytes], starts: bool) -> bytes:
+        """As :meth:`_undotted`, of a region that is cut at its dots already."""
         data = self.data
-        for index, line in enumerate(lines):
-            if line.startswith(b"."):
-                if line[1:2] == b".":
-                    data.stuffed += 1
-                else:
-                    data.oddities |= UNDOTTED
-                lines[index] = line[1:]
-        return b"\r\n".join(lines)
+        doubled = sum([piece[:1] == b"." for piece in pieces]) - (starts and pieces[0][1:2] != b".")
+        data.stuffed += doubled
+        if doubled != len(pieces) - 1 + starts:
+            data.oddities |= UNDOTTED
+        content = b"\r\n".join(pieces)
+        return content[1:] if starts else content
 
     def _undotted(self, region: bytes, starts: bool) -> bytes:
         """Transparency undone (RFC 5321 4.5.2); ``starts``: the region begins with a line that begins with a dot."""
@@ -349,9 +349,32 @@ class DataReader:
         else:
             longest = last = carried + last
         self._length = last
-        if longest > data.longest_line or last > data.longest_line:
+        if max(longest, last) > max(data.longest_line, _TEXT_LINE):
             data.longest_line = max(longest, last)
         self.body.add(content)
         self._mid_line = region[-1] != 10
         self._context = region[-2:]
         self._crlf = self._context == b"\r\n"
+
+
+def _long_line(content: bytes) -> int:
+    """Octets of the longest of whole lines, where that is longer than a text line may be; else 0."""
+    begin, size = 0, len(content)
+    while size - begin > _TEXT_LINE:
+        begin = content.rfind(b"\n", begin, begin + _TEXT_LINE) + 1
+        if not begin:
+            return max(map(len, content.split(b"\n"))) + 1
+    return 0
+
+
+def _end_of_data(pieces: list[bytes]) -> int:
+    """Where in octets cut at ``_DOT`` the dot of the end-of-data line is, -1 for nowhere.
+
+    Leaves in ``pieces`` what comes before it, the CRLF included.
+    """
+    for number in range(1, len(pieces)):
+        if pieces[number][:2] == b"\r\n":
+            del pieces[number:]
+            pieces[-1] += b"\r\n"
+            return sum(map(len, pieces)) + len(_DOT) * (number - 1)
+    return -1

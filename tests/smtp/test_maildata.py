@@ -62,7 +62,7 @@ def test_oddities() -> None:
     assert read(b"a\rb\r\n.\r\n")[0].oddities == BARE_CR
     assert read(b"\x00\xff\r\n.\r\n")[0].oddities == NUL | EIGHT_BIT
     long, _ = read(b"x" * 998 + b"\r\n.\r\n")
-    assert (long.longest_line, long.oddities) == (1000, 0)
+    assert (long.longest_line, long.oddities) == (0, 0)
     longer, _ = read(b"x" * 999 + b"\r\n.\r\n")
     assert (longer.longest_line, longer.oddities) == (1001, LONG_LINE)
 
@@ -93,6 +93,23 @@ def test_what_a_client_stuffs_comes_out_again(lines: list[str]) -> None:
     wire = "".join(("." if line.startswith(".") else "") + line + "\r\n" for line in lines).encode() + b".\r\n"
     data, taken = read(wire)
     assert (data.bytes, data.sha256, taken) == (len(content), hashlib.sha256(content).hexdigest(), len(wire))
+
+
+@given(
+    lines=st.lists(st.tuples(st.sampled_from(["", ".", "..", "a", "\u00fc\t"]), st.integers(0, 1005)), max_size=6),
+    step=st.integers(1, 2500),
+)
+def test_lines_are_counted_and_long_ones_measured(lines: list[tuple[str, int]], step: int) -> None:
+    """RFC 5321 4.5.3.1.6: 1000 octets, CRLF included and the dot of transparency not."""
+    texts = [begin.encode() + b"x" * length for begin, length in lines]
+    wire = b"".join((b"." if text[:1] == b"." else b"") + text + b"\r\n" for text in texts) + b".\r\n"
+    data, _ = read(wire, step=step)
+    longest = max((len(text) + 2 for text in texts), default=0)
+    assert data.lines == len(texts)
+    assert data.longest_line == (longest if longest > 1000 else 0)
+    assert data.stuffed == sum(text[:1] == b"." for text in texts)
+    assert bool(data.oddities & LONG_LINE) == (longest > 1000)
+    assert bool(data.oddities & EIGHT_BIT) == any(not text.isascii() for text in texts)
 
 
 def test_a_line_without_end_is_not_held() -> None:

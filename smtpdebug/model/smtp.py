@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import msgspec
@@ -89,12 +90,14 @@ class Reply(msgspec.Struct, gc=False):
     @property
     def texts(self) -> list[str]:
         """The lines without code and separator; octets that are not UTF-8 as ``\\xNN``."""
-        return [
-            (line[4:] if line[:3].isdigit() and line[3:4] in (b" ", b"-", b"") else line).decode(
-                "utf-8", "backslashreplace"
-            )
-            for line in self.lines
-        ]
+        return list(map(_reply_text, self.lines))
+
+
+@lru_cache(maxsize=1024)
+def _reply_text(line: bytes) -> str:
+    """Most reply lines come again and again."""
+    text = line[4:] if line[:3].isdigit() and line[3:4] in (b" ", b"-", b"") else line
+    return text.decode("utf-8", "backslashreplace")
 
 
 class OddEnd(msgspec.Struct, gc=False):

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z: RFC 3339 has four digits for the year."""
 
-_prefixes: dict[int, str] = {}
-_PREFIXES_KEPT = 4096
-
-
-def _prefix(second: int) -> str:
+@lru_cache(maxsize=4096)
+def _prefix(second: str) -> str:
     """``2024-01-01T00:00:00.`` of a second since the epoch; remembered, since packets come many to a second."""
-    known = _prefixes.get(second)
-    if known is None:
-        if len(_prefixes) >= _PREFIXES_KEPT:
-            _prefixes.clear()
-        moment = _EPOCH + datetime.timedelta(seconds=min(max(second, 0), _LAST_SECOND))
-        known = _prefixes[second] = moment.strftime("%Y-%m-%dT%H:%M:%S.") if moment.year > 999 else ""
-    return known
+    moment = _EPOCH + datetime.timedelta(seconds=min(max(int(second), 0), _LAST_SECOND))
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") if moment.year > 999 else ""
 
 
 def rfc3339(ts_ns: int) -> str:
     """Nanoseconds since the epoch as ``2024-01-01T00:00:00.000000000Z`` (RFC 3339 section 5.6)."""
-    second, fraction = divmod(ts_ns, 1_000_000_000)
-    return f"{_prefixes.get(second) or _prefix(second)}{fraction:09d}Z"
+    if ts_ns < 1_000_000_000:
+        second, fraction = divmod(ts_ns, 1_000_000_000)
+        return f"{_prefix(str(second))}{fraction:09d}Z"
+    # To cut the digits is quicker than to divide and to format what is left.
+    digits = str(ts_ns)
+    return f"{_prefix(digits[:-9])}{digits[-9:]}Z"
 
 
 def milliseconds(duration_ns: int | None) -> float | None:

@@ -114,6 +114,15 @@ class Builder:
         self.feed = self._feed_after_all
         return True
 
+    def whole(self, chunks: list[Chunk]) -> None:
+        """All that will come, but for stragglers."""
+        if self.feed == self._early.append:
+            self._early += chunks
+            self.settle()
+            return
+        for chunk in chunks:
+            self.feed(chunk)
+
     def _feed_after_all(self, event: Chunk | Gap) -> None:
         self._usual = None
         self.conversation.timeline = []

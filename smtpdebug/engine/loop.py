@@ -12,7 +12,16 @@ from smtpdebug.engine.outcome import outcome
 from smtpdebug.engine.protocols import Decryptor, Event, Item, Judge
 from smtpdebug.model.packets import PacketBatch
 from smtpdebug.model.smtp import Conversation
-from smtpdebug.model.streams import MAIL_PORTS, Chunk, Limits, Stream, StreamClosed, StreamOpened, TcpStreamEvent
+from smtpdebug.model.streams import (
+    MAIL_PORTS,
+    Chunk,
+    Limits,
+    Stream,
+    StreamClosed,
+    StreamOpened,
+    StreamWhole,
+    TcpStreamEvent,
+)
 from smtpdebug.model.tls import Decrypted
 from smtpdebug.tcp.reassembly import Reassembler
 from smtpdebug.waits import account
@@ -50,7 +59,7 @@ class Engine:
         self._limits = limits or Limits()
         self._ports = frozenset(ports)
         self._keys, self._judge, self._live = keys, judge, live
-        self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports, shard=shard)
+        self._reassembler = Reassembler(self._limits, MAIL_PORTS | self._ports, shard, wholes=True)
         self._around = Surroundings(
             self._limits, self._ports, decryptor, self._reassembler.flip, self._reassembler.ignore, self._route
         )
@@ -108,8 +117,10 @@ class Engine:
             kind = type(event)
             if kind is Chunk:
                 builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
+            elif kind is StreamWhole:
+                self._open(event.stream).whole(event.chunks)  # type: ignore[union-attr]
             elif kind is StreamOpened:
-                self._open(event.stream)
+                self._unsettled.append(self._open(event.stream))
             elif kind is StreamClosed:
                 self._close(event.stream)
             else:
@@ -121,11 +132,11 @@ class Engine:
             yield from self._new_items()
         yield from map(self._judged, self._order.ready())
 
-    def _open(self, stream: Stream) -> None:
+    def _open(self, stream: Stream) -> Builder:
         self._turn[stream.serial] = self._order.opened(stream.opened, stream.serial)
         builder = self._builders[stream.serial] = Builder(stream, self._around)
         builder.conversation.id = conversation_id(stream)
-        self._unsettled.append(builder)
+        return builder
 
     def _close(self, stream: Stream) -> None:
         builder = self._builders[stream.serial]

@@ -135,6 +135,14 @@ class Chunk(msgspec.Struct, gc=False):
     """Came out of a decryptor."""
 
 
+class StreamWhole(msgspec.Struct, frozen=True, gc=False):
+    """A connection that opened, talked and closed within a batch, without a flaw: stands for ``StreamOpened`` and all
+    its chunks."""
+
+    stream: Stream
+    chunks: list[Chunk]
+
+
 class Gap(msgspec.Struct, frozen=True, gc=False):
     """Bytes that were on the wire and are not in the capture; given in order between the chunks around it."""
 
@@ -157,7 +165,7 @@ class StreamClosed(msgspec.Struct, frozen=True, gc=False):
     """``closed``, ``reused``, ``limit``, ``idle`` or ``end-of-capture``."""
 
 
-TcpStreamEvent: TypeAlias = StreamOpened | Chunk | Gap | StreamClosed
+TcpStreamEvent: TypeAlias = StreamOpened | StreamWhole | Chunk | Gap | StreamClosed
 
 
 class Limits(msgspec.Struct, frozen=True):

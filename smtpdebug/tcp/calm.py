@@ -6,13 +6,14 @@ Each function leaves the connection exactly as its packets would one by one on t
 
 from __future__ import annotations
 
-from itertools import compress, repeat
+from itertools import compress
 
-from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Location
+from smtpdebug.model.streams import CLIENT, SERVER, Location
 from smtpdebug.tcp.connection import Connection
 from smtpdebug.tcp.half import PIECES, Half
 from smtpdebug.tcp.parts import End, Payloads, Run, Shake
 from smtpdebug.tcp.sequence import MASK
+from smtpdebug.tcp.whole import chunks
 
 
 def take_shake(connection: Connection, shake: Shake) -> None:
@@ -67,23 +68,19 @@ def _grow(half: Half, octets: int, largest: int, run: Run, mine: list[int], payl
 
 
 def _give(connection: Connection, run: Run, payloads: Payloads, buf: bytes, capture: str) -> None:
-    """The chunks: made column by column, so that Python takes no step for a single one."""
     low, high = connection.low, connection.high
+    given = chunks(connection.stream, run, payloads, buf, capture, low.side == CLIENT)
     rows = slice(run.first, run.beyond)
     from_low, from_high = payloads.low[rows], payloads.high[rows]
     if low.next or high.next:
         # The stream began before this run.
-        low_base, high_base, offset, acked = low.next, high.next, payloads.offset[rows], payloads.acked[rows]
-        offsets = [at + (low_base if mine else high_base) for at, mine in zip(offset.tolist(), from_low, strict=True)]
-        ackeds = [
-            max(0, at + (high_base if mine else low_base)) for at, mine in zip(acked.tolist(), from_low, strict=True)
-        ]
-    else:
-        offsets, ackeds = payloads.offsets[rows], payloads.ackeds[rows]
-    data = list(map(buf.__getitem__, map(slice, payloads.begin[rows], payloads.end[rows])))
-    at = list(map(Location, repeat(capture), payloads.frame[rows], payloads.ts_ns[rows]))
-    sides = from_high if low.side == CLIENT else from_low
-    low.out.extend(map(Chunk, repeat(connection.stream), sides, offsets, data, at, at, ackeds))
+        moved = zip(given, payloads.acked[rows].tolist(), from_low, strict=True)
+        for chunk, acked, is_low in moved:
+            own, other = (low, high) if is_low else (high, low)
+            chunk.offset += own.next
+            chunk.acked = max(0, acked + other.next)
+    low.out.extend(given)
+    data = [chunk.data for chunk in given]
     for half, mine in ((low, from_low), (high, from_high)):
         half.recent += compress(data, mine)
         if len(half.recent) >= PIECES:

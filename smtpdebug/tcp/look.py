@@ -45,9 +45,10 @@ class Parts:
         if len(grouped.order) <= few:
             self.counts = [1] * len(grouped.keys)
             self._kinds, self._sizes, self._rows = [ROWS] * len(grouped.keys), grouped.counts, grouped.rows
+            self.wholes = [False] * len(grouped.keys)
             return
         look = Look(grouped, [key in avoid for key in grouped.keys] if avoid else [])
-        self.counts = look.counts()
+        self.counts, self.wholes = look.counts()
         self.payloads = look.payloads()
         self._kinds, self._sizes = look.kinds.tolist(), look.sizes.tolist()
         self._rows = grouped.take(look.kind == ROWS)
@@ -135,11 +136,19 @@ class Look:
         self.kinds = kind[self.begins]
         self.of_shakes, self.of_ends, self.end_lasts = shakes, ends, lasts
 
-    def counts(self) -> list[int]:
-        """Parts of each connection."""
-        sizes = self.grouped.sizes
-        counts: list[int] = np.add.reduceat(self.cut, np.cumsum(sizes) - sizes, dtype=np.int64).tolist()
-        return counts
+    def counts(self) -> tuple[list[int], list[bool]]:
+        """Parts of each connection, and whether they are a handshake, a run and an end in one file and no more."""
+        sizes, kinds = self.grouped.sizes, self.kinds
+        counts = np.add.reduceat(self.cut, np.cumsum(sizes) - sizes, dtype=np.int64)
+        three = np.flatnonzero(counts == 3)
+        first = (np.cumsum(counts) - counts)[three]
+        whole = (kinds[first] == SHAKE) & (kinds[first + 1] == RUN) & (kinds[first + 2] == END)
+        if self.file is not None:
+            file = self.file[self.begins]
+            whole &= (file[first] == file[first + 1]) & (file[first] == file[first + 2])
+        wholes = np.zeros(len(counts), dtype=np.bool_)
+        wholes[three] = whole
+        return counts.tolist(), wholes.tolist()
 
     def _together(self, first: Numbers, last: Numbers) -> Truths:
         """Whether two rows are of one connection and one file, and may be taken at all."""

@@ -22,6 +22,7 @@ from smtpdebug.model.streams import (
     Side,
     Stream,
     StreamOpened,
+    StreamWhole,
     TcpStreamEvent,
 )
 from smtpdebug.tcp.calm import take_end, take_run, take_shake
@@ -35,6 +36,7 @@ from smtpdebug.tcp.parts import End, Part, Run, Shake
 from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import HALF_SPACE, MASK
 from smtpdebug.tcp.table import Table
+from smtpdebug.tcp.whole import chunks, settled, whole_stream
 
 __all__ = ["MAIL_PORTS", "Reassembler"]
 
@@ -47,6 +49,7 @@ class Reassembler:
         ports: server ports, to tell client from server where no SYN was seen.
         shard: ``(k, n)`` follows only every n-th connection, those of shard ``k``: all of ``0 .. n - 1`` together
             follow each connection once, whatever the batches. Budgets are those of one shard.
+        wholes: give a ``StreamWhole`` where one can be given.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class Reassembler:
         limits: Limits = Limits(),  # noqa: B008
         ports: frozenset[int] = MAIL_PORTS,
         shard: tuple[int, int] | None = None,
+        *,
+        wholes: bool = False,
     ) -> None:
         if shard is not None and not 0 <= shard[0] < shard[1]:
             raise ValueError(f"no such shard: {shard[0]} of {shard[1]}")
-        self._limits, self._ports, self._shard = limits, ports, shard
+        self._limits, self._ports, self._shard, self._wholes = limits, ports, shard, wholes
         self._few = FEW
         self._out: deque[TcpStreamEvent] = deque()
         self._table = Table(limits, self._out)
@@ -79,13 +84,17 @@ class Reassembler:
 
     def feed(self, batch: PacketBatch) -> Iterator[TcpStreamEvent]:
         """Take a batch; give what it settles. To be consumed before the next call."""
-        out, errors = self._out, Errors(batch.unreachable, self._shard)
+        out, table, errors = self._out, self._table, Errors(batch.unreachable, self._shard)
+        # The end is noted with two events: where not even those may be kept, the long way counts what is dropped.
+        take_wholes = self._limits.stream_events >= 2
         if len(batch):
             grouped = group(batch, self._shard)
             parts = Parts(grouped, errors, self._few)
             each = iter(parts)
-            for key, count in zip(grouped.keys, parts.counts, strict=True):
-                if key in errors:
+            for key, count, whole in zip(grouped.keys, parts.counts, parts.wholes, strict=True):
+                if whole and key not in table and take_wholes:
+                    self._whole(key, next(each), next(each), next(each), parts)  # type: ignore[arg-type]
+                elif key in errors:
                     rows = [row for part in islice(each, count) for row in parts.rows(part)]
                     self._walk_with_errors(key, rows, parts, errors.take(key))
                 else:
@@ -181,6 +190,19 @@ class Reassembler:
         if connection is not None:
             connection.sync()
             self._table.settle(connection)
+
+    def _whole(self, key: Key, shake: Shake, run: Run, end: End, parts: Parts) -> None:
+        """A connection that is over already."""
+        batch, payloads, table = parts.grouped.batch, parts.payloads, self._table
+        assert payloads is not None
+        capture = batch.captures[shake.capture]
+        self._serial += 1
+        stream = whole_stream(self._serial, key, shake, run, end, payloads, capture, table.was_used(key))
+        said = chunks(stream, run, payloads, batch.buf, capture, shake.low)
+        self._out.append(StreamWhole(stream, said) if self._wholes else StreamOpened(stream))
+        table.add(settled(key, stream, shake, end))
+        if not self._wholes:
+            self._out.extend(said)
 
     def _shaken(self, key: Key, shake: Shake, capture: str) -> Connection:
         """A new connection, with its handshake."""

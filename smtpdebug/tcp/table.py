@@ -13,6 +13,7 @@ from smtpdebug.tcp.flows import Key
 from smtpdebug.tcp.half import Half
 from smtpdebug.tcp.icmp import in_words, quoted_key
 from smtpdebug.tcp.sequence import ahead
+from smtpdebug.tcp.whole import Settled
 
 LINGERING: Final = 1024
 """Closed streams that wait for stragglers; beyond it the first closed is let go at once."""
@@ -27,11 +28,11 @@ class Table:
 
     def __init__(self, limits: Limits, out: deque[TcpStreamEvent]) -> None:
         self._limits, self._out = limits, out
-        self._by_key: dict[Key, Connection] = {}
-        self._by_serial: dict[int, Connection] = {}
+        self._by_key: dict[Key, Connection | Settled] = {}
+        self._by_serial: dict[int, Connection | Settled] = {}
         self._uneasy: dict[int, Connection] = {}
         """Those where time alone may bring something, by serial."""
-        self._lingering: deque[Connection] = deque()
+        self._lingering: deque[Connection | Settled] = deque()
         self._past: dict[Key, tuple[int, int]] = {}
         self._held: dict[int, int] = {}
         self._recent = 0
@@ -43,35 +44,64 @@ class Table:
     def touch(self, key: Key) -> Connection | None:
         """The connection of a four-tuple, marked as the latest used."""
         connection = self._by_key.pop(key, None)
-        if connection is not None:
-            self._by_key[key] = connection
-        return connection
+        if connection is None:
+            return None
+        if type(connection) is Settled:
+            connection = self._revive(connection)
+        self._by_key[key] = connection
+        return connection  # type: ignore[return-value]  # type() narrows one way only
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether a connection of this four-tuple is there."""
+        return key in self._by_key
 
     def by_stream(self, stream: Stream) -> Connection | None:
         """The connection of a stream that is not closed."""
-        return self._by_serial.get(stream.serial)
+        connection = self._by_serial.get(stream.serial)
+        return self._revive(connection) if isinstance(connection, Settled) else connection
 
-    def add(self, connection: Connection) -> None:
+    def _revive(self, settled: Settled) -> Connection:
+        """A straggler, or somebody who looks: what is over is a connection again, in the same places."""
+        connection = settled.revived = settled.revive(self._limits, self._out)
+        self._by_serial[settled.stream.serial] = connection
+        if settled.key in self._by_key:
+            self._by_key[settled.key] = connection
+        return connection
+
+    def add(self, connection: Connection | Settled) -> None:
         """A new connection; the one longest untouched makes room if there are too many."""
         while len(self._by_key) >= max(1, self._limits.streams):
             self._hit("streams")
             self.shut(next(iter(self._by_key.values())), "limit")
         self._by_key[connection.key] = connection
         self._by_serial[connection.stream.serial] = connection
+        if type(connection) is Settled:
+            self._lingering.append(connection)
 
-    def drain(self) -> Iterator[Connection]:
+    def drain(self) -> Iterator[Connection | Settled]:
         """All connections, in the order they were opened."""
         yield from sorted(self._by_key.values(), key=lambda c: c.stream.serial)
 
     # ---- ends
 
-    def shut(self, connection: Connection, reason: str) -> None:
+    def shut(self, connection: Connection | Settled, reason: str) -> None:
         """Name what is missing, give out what is held, and forget the connection."""
         if connection.closed:
             return
         connection.closed = True
-        stream = connection.stream
-        low, high = connection.low, connection.high
+        past = connection.past() if isinstance(connection, Settled) else self._end(connection)
+        stream, key = connection.stream, connection.key
+        self._out.append(StreamClosed(stream, reason))
+        if self._by_key.get(key) is connection:
+            del self._by_key[key]
+        self._by_serial.pop(stream.serial, None)
+        self._past.pop(key, None)
+        self._past[key] = past
+        if len(self._past) > PAST:
+            del self._past[next(iter(self._past))]
+
+    def _end(self, connection: Connection) -> tuple[int, int]:
+        stream, low, high = connection.stream, connection.low, connection.high
         for half in (low, high) if low.side == CLIENT else (high, low):
             half.flush(stream.last)
         connection.let_out(everything=True)
@@ -79,15 +109,8 @@ class Table:
         self._count(connection, 0, 0)
         if connection.dropped_events:
             self._hit("stream_events", connection.dropped_events)
-        self._out.append(StreamClosed(stream, reason))
-        if self._by_key.get(connection.key) is connection:
-            del self._by_key[connection.key]
-        self._by_serial.pop(stream.serial, None)
         self._uneasy.pop(stream.serial, None)
-        self._past.pop(connection.key, None)
-        self._past[connection.key] = (_past(connection.low), _past(connection.high))
-        if len(self._past) > PAST:
-            del self._past[next(iter(self._past))]
+        return _past(low), _past(high)
 
     def was_used(self, key: Key) -> bool:
         """Whether an earlier connection had this four-tuple, as far back as is remembered."""
@@ -106,12 +129,15 @@ class Table:
         lingering = self._lingering
         while lingering:
             first = lingering[0]
+            if type(first) is Settled:
+                first = first.revived or first
             closing = first.closing_ns
             if not first.closed and closing is not None:
                 if len(lingering) <= LINGERING and now_ns - closing <= LINGER_NS:
                     return
                 self.shut(first, "closed")
-            first.lingers = False
+            if type(first) is Connection:
+                first.lingers = False
             lingering.popleft()
 
     # ---- after a walk
@@ -155,7 +181,7 @@ class Table:
 
     def _forget_recent(self) -> None:
         for connection in self._by_key.values():
-            if connection.recent_bytes:
+            if type(connection) is Connection and connection.recent_bytes:
                 connection.low.recent.clear()
                 connection.high.recent.clear()
                 self._count(connection, connection.low.held_bytes + connection.high.held_bytes, 0)
@@ -185,6 +211,7 @@ class Table:
         self._count(connection, low.held_bytes + high.held_bytes, connection.recent_bytes)
         while self.held_bytes > limits.total_bytes:
             holder = self._by_serial[next(iter(self._held))]
+            assert isinstance(holder, Connection)  # what is settled holds nothing
             for half in (holder.low, holder.high):
                 while half.held:
                     self._let_go(half, "total_bytes")
@@ -217,6 +244,8 @@ class Table:
         connection, quoted = self._by_key.get(key), quoted_key(error)
         if connection is None or quoted is None:
             return
+        if isinstance(connection, Settled):
+            connection = self._revive(connection)
         half = connection.low if quoted[1] else connection.high
         stream = connection.stream
         at = Location(error.capture, error.frame, error.ts_ns)

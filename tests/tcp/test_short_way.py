@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -16,8 +17,9 @@ from segments import ACK, FIN, PSH, RST, START, Seg, Wire, batch, numbered
 from test_recut import FIELDS
 
 from smtpdebug.model.packets import Unreachable
-from smtpdebug.model.streams import Chunk, Limits, StreamOpened, TcpStreamEvent
+from smtpdebug.model.streams import Chunk, Limits, StreamClosed, StreamOpened, StreamWhole, TcpStreamEvent
 from smtpdebug.tcp.reassembly import Reassembler
+from smtpdebug.tcp.whole import Settled
 
 ALWAYS, NEVER = 0, 1 << 62
 """Rows of a batch up to which it is not looked at as a whole."""
@@ -67,7 +69,7 @@ def _fields(thing: msgspec.Struct) -> tuple[Any, ...]:
     values = [
         value.serial if name == "stream" else value
         for name, value in msgspec.structs.asdict(thing).items()
-        if name not in ("low", "high", "out")
+        if name not in ("low", "high", "out", "limits")
     ]
     return type(thing).__name__, repr(values)
 
@@ -75,23 +77,29 @@ def _fields(thing: msgspec.Struct) -> tuple[Any, ...]:
 def _inside(reassembler: Reassembler) -> Facts:
     return [
         _fields(thing)
-        for connection in reassembler._table.drain()
+        for settled in reassembler._table.drain()
+        for connection in [settled.revive(Limits(), deque()) if isinstance(settled, Settled) else settled]
         for thing in (connection, connection.low, connection.high)
     ]
 
 
 @st.composite
-def calm(draw: st.DrawFn) -> list[Seg]:
-    """What most connections are: a handshake, data in order with ACKs in between, one of the usual ends."""
+def calm(draw: st.DrawFn, *, whole: bool = False) -> list[Seg]:
+    """What most connections are: a handshake, data in order with ACKs in between, one of the usual ends.
+
+    ``whole``: nothing of these is left out.
+    """
     isn = st.one_of(st.integers(0, (1 << 32) - 1), st.integers((1 << 32) - 40, (1 << 32) - 1))
     wire = Wire(client_isn=draw(isn), server_isn=draw(isn), step_ns=draw(st.sampled_from([1000, 0, 400_000_000])))
     if draw(st.booleans()):
         wire = replace(wire, client_ip=wire.server_ip, server_ip=wire.client_ip)
-    if draw(st.integers(0, 7)):
+    if whole or draw(st.integers(0, 7)):
         wire.handshake()
     sent = {"C": 0, "S": 0}
     acked = {"C": 0, "S": 0}
-    for side, size in draw(st.lists(st.tuples(st.sampled_from("CS"), st.sampled_from([0, 0, 1, 7, 30])), max_size=30)):
+    for side, size in draw(
+        st.lists(st.tuples(st.sampled_from("CS"), st.sampled_from([0, 0, 1, 7, 30])), min_size=int(whole), max_size=30)
+    ):
         other = "S" if side == "C" else "C"
         acked[side] = draw(st.sampled_from([sent[other], acked[side]]))
         wire.put(side, ACK | PSH, sent[side], acked[side], bytes([65 + len(wire.segments) % 26]) * size)
@@ -106,7 +114,7 @@ def calm(draw: st.DrawFn) -> list[Seg]:
         [(a, fin, 0, 0), (b, RST | ACK, 0, 1)],
         [(a, fin, 0, 0), (b, ack, 0, 1), (b, fin, 0, 1), (a, ack, 1, 1), (b, fin, 0, 1), (a, ack, 1, 1)],
     ]
-    for side, flags, seq, ack_of in draw(st.sampled_from(ends)):
+    for side, flags, seq, ack_of in draw(st.sampled_from(ends[1:3] if whole else ends)):
         wire.put(side, flags, sent[side] + seq, sent["S" if side == "C" else "C"] + ack_of)
     return wire.segments
 
@@ -204,6 +212,19 @@ def clean() -> Wire:
     return wire
 
 
+@given(calm(whole=True), spoiled(), st.integers(0, 60), st.sampled_from([0, 10**9, 10**10]))
+def test_what_comes_after_the_end_is_told_alike(rows: list[Seg], more: list[Seg], take: int, later_ns: int) -> None:
+    """Stragglers, repeated ends, and the four-tuple used again, in the next batch."""
+    after = [replace(row, ts_ns=rows[-1].ts_ns + later_ns + 1) for row in [*rows[::-1], *more][:take]]
+    for limits in (Limits(), Limits(streams=1)):
+        for ignore_after in (1 << 30, 3):
+            alike = [
+                said([*rows, *after], few, cuts=[len(rows)], limits=limits, ignore_after=ignore_after)
+                for few in (ALWAYS, NEVER)
+            ]
+            assert alike[0] == alike[1]
+
+
 def test_clean_traffic_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this, the tests above would pass with the short way never taken."""
 
@@ -212,9 +233,17 @@ def test_clean_traffic_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Reassembler, "_slow", refuse)
     monkeypatch.setattr(Reassembler, "_step", refuse)
-    events, facts, _ = said(clean().segments, ALWAYS)
+    events, facts, _ = said(clean().segments, ALWAYS, cuts=[5])
     assert [kind for kind, _ in events] == ["StreamOpened", "Chunk", "Chunk", "Chunk", "StreamClosed"]
     assert facts
+    monkeypatch.setattr(Reassembler, "_open", refuse)
+    assert said(clean().segments, ALWAYS)[0] == events, "whole in one batch, it needs no connection"
+    reassembler = Reassembler(wholes=True)
+    reassembler._few = ALWAYS
+    whole, closed = [*reassembler.feed(batch(clean().segments)), *reassembler.close()]
+    assert isinstance(whole, StreamWhole)
+    assert isinstance(closed, StreamClosed)
+    assert [_fields(chunk) for chunk in whole.chunks] == events[1:4]
 
 
 def test_one_lost_packet_costs_the_long_way_only_until_it_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def account(conversation: Conversation) -> Latency:
     latency.greeting_ns = _greeting_ns(conversation)
     if conversation.tls is not None:
         latency.tls_handshake_ns = conversation.tls.handshake_ns
-    shares = _shares(_turns(conversation), stream)
+    shares = _in_turn(conversation) or _shares(_turns(conversation), stream)
     latency.client_ns, latency.server_ns, latency.network_ns, latency.unknown_ns = shares
     return latency
 
@@ -57,6 +57,45 @@ def _greeting_ns(conversation: Conversation) -> int | None:
     if first.command is None or first.command.verb != "(greeting)" or first.reply is None:
         return None
     return max(0, first.reply.began.ts_ns - established)
+
+
+def _in_turn(conversation: Conversation) -> tuple[int, int, int, int] | None:
+    """The shares of the usual conversation, in clear, each command answered before the next: no marks are needed.
+
+    ``None`` for any other; what :func:`_shares` says of it is the same.
+    """
+    stream, exchanges = conversation.stream, conversation.exchanges
+    opened, established, end = stream.opened.ts_ns, stream.established_ns, stream.last.ts_ns
+    if conversation.tls is not None or not exchanges or stream.syn_ns is None:
+        return None
+    if established is None or established < opened:
+        return None
+    to_server = _leg(stream.last_syn_ns, stream.syn_ack_ns)
+    to_client = _leg(stream.syn_ack_ns, established)
+    client = server = 0
+    network, answered = established - opened, established
+    first = exchanges[0]
+    for exchange in exchanges:
+        command, reply, data = exchange.command, exchange.reply, exchange.data
+        if command is None or reply is None:
+            return None
+        asked, before = command.at.ts_ns if data is None else data.at.ts_ns, answered
+        answered = reply.at.ts_ns
+        if not before <= asked <= answered <= end:
+            return None
+        if exchange is first:
+            asked = before  # until the greeting it is the server's turn
+        span = asked - before
+        leg = span if span < to_client else to_client
+        client += span - leg
+        network += leg
+        span = answered - asked
+        leg = span if span < to_server else to_server
+        server += span - leg
+        network += leg
+    span = end - answered
+    leg = span if span < to_client else to_client
+    return client + span - leg, server, network + leg, 0
 
 
 def _turns(conversation: Conversation) -> list[_Mark]:

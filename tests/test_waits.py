@@ -1,11 +1,13 @@
 """Wait accounting, on conversations whose times are written down in the test."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Location
 from smtpdebug.testing import dialogue
-from smtpdebug.waits import account, rtt_ns
+from smtpdebug.waits import _in_turn, _shares, _turns, account, rtt_ns
 
 MS = 1_000_000
 
@@ -79,3 +81,20 @@ def test_the_shares_always_sum_to_the_total(text: str) -> None:
     shares = (latency.network_ns, latency.server_ns, latency.client_ns, latency.unknown_ns)
     assert sum(shares) == latency.total_ns
     assert min(shares) >= 0
+
+
+@given(st.lists(st.integers(-1, 30), min_size=6, max_size=6), st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_the_short_way_shares_alike(pauses: list[int], legs: tuple[int, int]) -> None:
+    """Commands answered in turn need no marks; where times go back, marks are made after all."""
+    conversation = shaken(dialogue(TALK), *legs)
+    at = conversation.exchanges[0].command.at  # type: ignore[union-attr]
+    for exchange, asked, answered in zip(conversation.exchanges, pauses[::2], pauses[1::2], strict=True):
+        if exchange is not conversation.exchanges[0]:
+            at = Location(at.capture, at.frame, at.ts_ns + asked * MS)
+        exchange.command.at = at  # type: ignore[union-attr]
+        at = Location(at.capture, at.frame, at.ts_ns + answered * MS)
+        exchange.reply.at = at  # type: ignore[union-attr]
+    conversation.stream.last = Location(at.capture, at.frame, at.ts_ns + 3 * MS)
+    short = _in_turn(conversation)
+    assert (short is None) == (min(pauses[1:]) < 0)
+    assert short is None or short == _shares(_turns(conversation), conversation.stream)

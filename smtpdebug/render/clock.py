@@ -9,6 +9,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z: RFC 3339 has four digits for the year."""
 
+
 @lru_cache(maxsize=4096)
 def _prefix(second: str) -> str:
     """``2024-01-01T00:00:00.`` of a second since the epoch; remembered, since packets come many to a second."""

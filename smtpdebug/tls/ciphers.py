@@ -136,9 +136,9 @@ class Cbc:
     """
 
     __slots__ = (
-        "_algorithm",
         "_authenticated",
         "_block",
+        "_cipher",
         "_etm",
         "_implicit",
         "_iv",
@@ -149,8 +149,10 @@ class Cbc:
     )
 
     def __init__(self, version: int, suite: Suite, keys: KeyBlock, *, etm: bool) -> None:
-        self._algorithm = _block_cipher(suite.cipher, keys.key)
         self._block = 8 if suite.cipher == "3des" else 16
+        # One context for all records: a block given to it before a record is that record's IV.
+        algorithm = _block_cipher(suite.cipher, keys.key)
+        self._cipher = Cipher(algorithm, modes.CBC(bytes(self._block))).decryptor()
         self._mac, self._mac_key = suite.mac, keys.mac_key
         self._mac_length = hashlib.new(suite.mac, usedforsecurity=False).digest_size
         self._etm = etm
@@ -172,8 +174,7 @@ class Cbc:
             iv, payload = payload[: self._block], payload[self._block :]
         if iv is None or len(iv) != self._block or not payload or len(payload) % self._block:
             return None
-        cipher = Cipher(self._algorithm, modes.CBC(iv)).decryptor()
-        plain = cipher.update(payload) + cipher.finalize()
+        plain = self._cipher.update(iv + payload)[self._block :]
         keep = len(plain) - plain[-1] - 1
         if self._etm:
             return (record.content_type, plain[:keep]) if keep >= 0 else None

@@ -319,12 +319,20 @@ class Builder:
             conversation.proxy = parser.proxy
             conversation.protocol = parser.protocol
             conversation.truncated = conversation.truncated or parser.truncated
+        if conversation.protocol == "unknown":
+            self._forget_copies()
         conversation.timeline += self.stream.events
         conversation.timeline += self.gaps
         conversation.timeline.sort(key=_TIME)
         # The bound method closes a cycle, and cycles wait for the garbage collector.
         self.feed = _drop
         return conversation
+
+    def _forget_copies(self) -> None:
+        """Copies of what nobody reads are compared until it is ignored, and when that is depends on the batch."""
+        stream = self.stream
+        stream.conflicts = [0, 0]
+        stream.events = [event for event in stream.events if event.kind != "conflicting-overlap"]
 
 
 def _began(event: Chunk | Gap) -> Location:

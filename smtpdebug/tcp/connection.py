@@ -212,12 +212,7 @@ class Connection(msgspec.Struct, eq=False, gc=False):
                     return
                 new = overlap
         if new.offset > half.next:
-            if half.quiet:
-                half.give_up(new.offset, new.began, "lost")
-                half.skip(new.offset)
-                half.deliver(new, new.began)
-            else:
-                self._hold(half, new)
+            self._hold(half, new)
             return
         if not half.held:
             if half.acked > new.offset or half.fin >= 0:

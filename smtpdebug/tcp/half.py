@@ -87,7 +87,7 @@ class Half(msgspec.Struct, eq=False, gc=False):
     fin_acked: bool = False
     zero_window: bool = False
     quiet: bool = False
-    """Nobody wants the bytes: count only."""
+    """Nobody wants the bytes: count only, and compare no copies."""
     packets: int = 0
     unique: int = 0
     missing: int = 0
@@ -341,11 +341,9 @@ class Half(msgspec.Struct, eq=False, gc=False):
         self.recent.clear()
 
     def hush(self) -> None:
-        """Count only, from here on."""
+        """Count only, from here on: what is given out is kept back, all else goes on, so that the counts do not depend
+        on when this was asked."""
         self.quiet = True
-        if self.started:
-            while (end := self.hole_end()) >= 0:
-                self.give_up(end, self.stream.opened, "closed")
         self.recent.clear()
 
     def calm(self) -> bool:

@@ -189,7 +189,7 @@ class Table:
                     return
 
     def hush(self, connection: Connection) -> None:
-        """Hold nothing of it any more."""
+        """Give nothing of it any more."""
         connection.ignored = True
         connection.low.hush()
         connection.high.hush()

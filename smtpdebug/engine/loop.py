@@ -135,7 +135,8 @@ class Engine:
     def _open(self, stream: Stream) -> Builder:
         self._turn[stream.serial] = self._order.opened(stream.opened, stream.serial)
         builder = self._builders[stream.serial] = Builder(stream, self._around)
-        builder.conversation.id = conversation_id(stream)
+        if self._live:
+            builder.conversation.id = conversation_id(stream)
         return builder
 
     def _close(self, stream: Stream) -> None:
@@ -176,6 +177,8 @@ class Engine:
             self._take_items(builder)
             self._shown.pop(stream.serial)
         conversation = builder.complete()
+        # Not before: a SYN captured late may tell who the client is.
+        conversation.id = conversation_id(stream)
         conversation.community_id = community_id(stream)
         conversation.outcome = outcome(conversation)
         conversation.latency = account(conversation)

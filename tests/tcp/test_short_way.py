@@ -203,6 +203,28 @@ def test_as_if_each_packet_came_alone(rows: list[Seg], limit: int) -> None:
     assert alone[2] == together[2]
 
 
+@given(several(), st.data())
+def test_what_is_ignored_is_counted_all_the_same(rows: list[Seg], data: st.DataObject) -> None:
+    """Whenever a reader says that it wants no more, which with other batches is another time."""
+    cuts = data.draw(st.lists(st.integers(0, len(rows)), max_size=3))
+    counts: list[list[list[Any]]] = []
+    for ignore in (False, True):
+        reassembler = Reassembler()
+        streams = []
+        numbers = numbered(rows)
+        for begin, end in pairwise([0, *sorted(cuts), len(numbers)]):
+            if begin == end:
+                continue
+            for event in reassembler.feed(batch(numbers[begin:end], ("a.pcap", "b.pcap"))):
+                streams += [event.stream] if isinstance(event, StreamOpened) else []
+                if ignore:
+                    reassembler.ignore(event.stream)
+        list(reassembler.close())
+        names = ("client", "packets", "bytes", "missing", "retransmissions", "out_of_order", "keep_alives", "closed_by")
+        counts.append([[getattr(stream, name) for name in names] for stream in streams])
+    assert counts[0] == counts[1]
+
+
 def clean() -> Wire:
     wire = Wire().handshake().s(0, b"220 hi\r\n").c(0, b"", 8).c(0, b"QUIT\r\n", 8).s(8, b"", 6).s(8, b"221\r\n", 6)
     wire.put("S", FIN | ACK, 13, 6)

@@ -312,12 +312,18 @@ def open_captures(
     left_out.pop("", None)
     for folder, (good, other) in left_out.items():
         if not good:
-            captures.errors.append(CaptureError("no capture in this folder", path=folder))
+            captures.errors.append(_barren(folder))
         elif other:
             captures.notes.append(
                 f"{folder}: {other} file{'s' * (other > 1)} left out that are not captures or are empty"
             )
     return captures
+
+
+def _barren(folder: str) -> CaptureError:
+    within = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    advice = f"folders within it are not read; name one, or a glob such as {folder.rstrip('/')}/*/*.pcap"
+    return CaptureError("no capture in this folder", path=folder, advice=advice if within else "")
 
 
 def _expand(path: str) -> list[tuple[str, str]]:
@@ -332,7 +338,7 @@ def _expand(path: str) -> list[tuple[str, str]]:
         found = [os.path.join(path, name) for name in names]
         found = [name for name in found if os.path.isfile(name)]
         if not found:
-            raise CaptureError("no capture in this folder", path=path)
+            raise _barren(path)
         return [(name, path) for name in found]
     if not os.path.exists(path) and glob.has_magic(path):
         matches = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))

@@ -141,7 +141,8 @@ def test_a_folder_without_captures_is_an_error(tmp_path: Path) -> None:
     captures = open_captures([tmp_path, tmp_path / "empty"])
     assert [str(error) for error in captures.errors] == [
         f"{tmp_path / 'empty'}: no capture in this folder",
-        f"{tmp_path}: no capture in this folder",
+        f"{tmp_path}: no capture in this folder; folders within it are not read; "
+        f"name one, or a glob such as {tmp_path}/*/*.pcap",
     ]
 
 

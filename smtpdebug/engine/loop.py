@@ -172,7 +172,7 @@ class Engine:
     def _finish(self, builder: Builder) -> None:
         stream = builder.stream
         if builder.tracker is not None:
-            self._explain(builder.tracker, stream.serial)
+            self._explain(builder.conversation, builder.tracker, stream.serial)
         if self._live:
             self._take_items(builder)
             self._shown.pop(stream.serial)
@@ -185,7 +185,7 @@ class Engine:
         conversation.finished = True
         self._order.finished(self._turn.pop(stream.serial), conversation)
 
-    def _explain(self, tracker: TlsTracker, flow: int) -> None:
+    def _explain(self, conversation: Conversation, tracker: TlsTracker, flow: int) -> None:
         """Whether and by what the TLS was opened, or why not."""
         from smtpdebug.tls.reasons import explain  # only where there is TLS: cryptography is slow to import
 
@@ -194,7 +194,15 @@ class Engine:
         if verdict is not None:
             facts.decrypted, facts.secret = verdict.decrypted, verdict.secret
             facts.decryptor = verdict.decryptor if verdict.decrypted else None
-        reason = explain(facts, verdict, self._keys, snaplen=tracker.snaplen, not_tls=tracker.not_tls)
+        in_clear = any(exchange.reply is not None and not exchange.encrypted for exchange in conversation.exchanges)
+        reason = explain(
+            facts,
+            verdict,
+            self._keys,
+            snaplen=tracker.snaplen,
+            not_tls=tracker.not_tls,
+            answered_in_clear=in_clear and facts.mode == "implicit",
+        )
         if reason is not None:
             facts.reason, facts.reason_text, facts.advice = reason.id, reason.sentence, reason.advice
 

@@ -16,7 +16,7 @@ from smtpdebug.render.escape import printable
 from smtpdebug.render.tls_alerts import alert_text
 
 _INDENT: Final = " " * 15
-_NO_SECRET_HELPS: Final = frozenset(("not-tls", "snaplen", "joined-late", "incomplete"))
+_NO_SECRET_HELPS: Final = frozenset(("not-tls", "answered-in-clear", "snaplen", "joined-late", "incomplete"))
 _STYLES: Final = {"title": "1", "quiet": "2", "bad": "1;91", "good": "92"}
 
 

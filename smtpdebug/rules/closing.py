@@ -9,7 +9,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.registry import UNFINISHED, WITH_ARGUMENT, Said, rule
-from smtpdebug.rules.scope import one_direction
+from smtpdebug.rules.scope import http_request, one_direction
 from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, shown_verb
 
@@ -321,7 +321,7 @@ def closed_without_quit(conversation: Conversation, state: State) -> Iterator[Sa
     ## Innocent look-alikes
     A close after 421, or after a refusal at the greeting. Connections that never said a word (port checks): noted
     elsewhere. A client that gave up on a reply that did not come (timing rules). A reset: nobody's intention is
-    visible. A failed TLS handshake. Commands inside TLS that was not opened.
+    visible. A failed TLS handshake. Commands inside TLS that was not opened. An HTTP client, which knows no QUIT.
     """
     if _closer(conversation) != "client-fin" or not _evident(conversation, state):
         return
@@ -330,6 +330,8 @@ def closed_without_quit(conversation: Conversation, state: State) -> Iterator[Sa
     last = _last(conversation)
     if last.command is None or last.reply is None or last.command.verb == GREETING:
         return  # gave up waiting, or only looked
+    if http_request(conversation) is not None:
+        return  # no client of ours: told elsewhere
     yield last.reply.at, "the client closed the connection without QUIT"
 
 

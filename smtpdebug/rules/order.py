@@ -7,6 +7,7 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, Conversation, Exchange
+from smtpdebug.model.streams import TLS_PORTS
 from smtpdebug.rules.registry import (
     BEFORE_HELLO,
     IN_TRANSACTION,
@@ -21,7 +22,6 @@ from smtpdebug.rules.state import State
 from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, is_word, shown_verb
 
 _GAVE_UP_NS: Final = 2_000_000_000
-_TLS_PORTS: Final = frozenset({465, 2465})
 _FOREIGN_VERBS: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE"})
 
 
@@ -71,7 +71,7 @@ def early_talker(conversation: Conversation, state: State) -> Iterator[Said]:
         waited = first.began.ts_ns - (conversation.stream.established_ns or conversation.stream.opened.ts_ns)
         if first.acked != 0 or not conversation.stream.packets[1]:
             return  # the capture may have the client's side only
-        if waited < _GAVE_UP_NS and first.verb != "QUIT" and conversation.stream.server.port not in _TLS_PORTS:
+        if waited < _GAVE_UP_NS and first.verb != "QUIT" and conversation.stream.server.port not in TLS_PORTS:
             yield first.at, f"the client sent {shown_verb(first)} and never got a greeting"
         return
     unfinished = bool(reply.lines) and reply.lines[-1][3:4] == b"-"

@@ -7,12 +7,9 @@ from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation
-from smtpdebug.model.streams import CLIENT, SERVER
+from smtpdebug.model.streams import CLIENT, SERVER, TLS_PORTS
 from smtpdebug.rules.registry import ODD_TRANSPORT, UNFINISHED, WITH_TLS, Said, rule
-
-TLS_PORTS: Final = frozenset({465, 2465})
-"""TLS from the first byte (RFC 8314 3.3; 2465 as Amazon SES has it)."""
-
+from smtpdebug.rules.scope import never_began_tls
 
 CLEAR_PORTS: Final = frozenset({25, 587, 2587})
 """The server greets in clear (RFC 5321, RFC 6409; 2587 as Amazon SES has it)."""
@@ -75,7 +72,7 @@ def plaintext_on_tls_port(conversation: Conversation) -> Iterator[Said]:
     refs=("RFC 8314 §3.3", "RFC 5321 §4.3.1"),
 )
 def nobody_speaks(conversation: Conversation) -> Iterator[Said]:
-    """The connection was opened and closed, and neither side sent a byte.
+    """The connection was opened and closed, and neither side said a word.
 
     ## Why it matters
     Each waited for the other. On port 465 or 2465 the server waits for TLS while the client waits for a greeting; on
@@ -109,12 +106,12 @@ def nobody_speaks(conversation: Conversation) -> Iterator[Said]:
 
     ## Innocent look-alikes
     Health checks of load balancers open and close within milliseconds; a second of waiting is needed to count. A
-    client that says QUIT in clear as it gives up is counted too.
+    client that says QUIT in clear as it gives up is counted too, and so is a TLS server that sends an alert after it.
     """
     stream = conversation.stream
     if stream.closed_by is None or stream.established_ns is None or not stream.complete or any(stream.missing):
         return
-    if stream.bytes[SERVER] or stream.bytes[CLIENT] > PARTING_WORDS:
+    if stream.bytes[CLIENT] > PARTING_WORDS or (stream.bytes[SERVER] and not never_began_tls(conversation)):
         return
     first = stream.first_data_ns[CLIENT]
     waited = (stream.last.ts_ns if first is None else first) - stream.established_ns

@@ -314,12 +314,15 @@ def reply_nobody_asked_for(exchange: Exchange, state: State) -> Iterator[Said]:
 
     ## Innocent look-alikes
     421 may come at any time (§3.8). One reply per recipient after the mail data is LMTP. Replies after a gap, in
-    captures of one direction or of the middle of a conversation are not judged.
+    captures of one direction or of the middle of a conversation are not judged. A server without TLS answers a
+    ClientHello as if it were a line.
     """
     reply = exchange.reply
     if reply is None or reply.code == 421 or state.lossy or state.uncertain or not _whole(reply):
         return
-    stream = state.conversation.stream
+    stream, tls = state.conversation.stream, state.conversation.tls
+    if tls is not None and tls.client_hello is not None and tls.server_hello is None:
+        return  # the server took the ClientHello for a command line
     if one_direction(stream) or (not stream.bytes[0] and state.index == 0):
         return  # nothing of the client is in the capture
     yield reply.at, f"{reply.code} although no command was waiting for a reply"

@@ -11,7 +11,7 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.model.tls import TlsFacts
 from smtpdebug.rules.registry import WITH_TLS, Indeterminate, Said, rule
-from smtpdebug.rules.scope import one_direction
+from smtpdebug.rules.scope import never_began_tls, one_direction
 
 OLD_VERSIONS: Final = frozenset({"SSL 2.0", "SSL 3.0", "SSLv2", "SSLv3", "TLS 1.0", "TLS 1.1"})
 """RFC 8996 for TLS 1.0 and 1.1, RFC 7568 for SSL 3.0, RFC 6176 for SSL 2.0."""
@@ -130,10 +130,11 @@ def tls_fatal_alert(conversation: Conversation) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    close_notify and user_canceled end a connection in good order.
+    close_notify and user_canceled end a connection in good order. An alert to a client that never began TLS is what a
+    server says of the silence, not of a handshake (ST512).
     """
     facts = conversation.tls
-    if facts is None:
+    if facts is None or never_began_tls(conversation):
         return
     for alert in facts.alerts:
         if alert.level == "fatal" and alert.code not in (0, 90):

@@ -39,6 +39,7 @@ class Case(msgspec.Struct, frozen=True):
     keys: KeyRing
     snaplen: bool
     not_tls: bool
+    answered_in_clear: bool
 
     @property
     def said(self) -> str | None:
@@ -79,6 +80,7 @@ def explain(
     *,
     snaplen: bool = False,
     not_tls: bool = False,
+    answered_in_clear: bool = False,
 ) -> Reason | None:
     """The reason why a connection was not opened, or not wholly; ``None`` when there is none.
 
@@ -88,10 +90,11 @@ def explain(
         keys: the private keys given (and whether a key log was).
         snaplen: packets were captured short (``TlsTracker.snaplen``).
         not_tls: the bytes are no TLS (``TlsTracker.not_tls``).
+        answered_in_clear: the server speaks SMTP in clear where the client began TLS with its first byte.
     """
     if verdict is not None and verdict.decrypted and verdict.reason is None:
         return None
-    case = Case(facts, verdict, keys if keys is not None else KeyRing(), snaplen, not_tls)
+    case = Case(facts, verdict, keys if keys is not None else KeyRing(), snaplen, not_tls, answered_in_clear)
     for row in TABLE:
         told = row.test(case)
         if told is not None:
@@ -104,6 +107,10 @@ def explain(
 
 def _not_tls(case: Case) -> str | None:
     return "" if case.not_tls else None
+
+
+def _answered_in_clear(case: Case) -> str | None:
+    return "" if case.answered_in_clear and case.facts.server_hello is None else None
 
 
 def _partial(case: Case) -> str | None:
@@ -240,6 +247,12 @@ TABLE: Final = (
         _not_tls,
         "not TLS: the first bytes are no TLS record",
         "plain text on a port meant for TLS: look at the client's configuration (TLS wrapper against STARTTLS)",
+    ),
+    Row(
+        "answered-in-clear",
+        _answered_in_clear,
+        "the server does not speak TLS here: it answered in clear",
+        "set the client to STARTTLS for this port, or let it use a port with TLS from the first byte (465)",
     ),
     Row(
         "partial",

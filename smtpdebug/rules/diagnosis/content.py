@@ -9,6 +9,7 @@ from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import SECOND, Facts, seconds
 from smtpdebug.rules.diagnosis.path import stuck
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.scope import http_request
 from smtpdebug.rules.smuggling import COMMANDS, spelt, taken_as_end
 
 STUCK_NS = 5 * SECOND
@@ -152,6 +153,8 @@ def end_not_sent(facts: Facts) -> Iterator[Seen]:
     data = _cut(facts)
     if data is None or facts.stream.last.ts_ns - data.at.ts_ns < STUCK_NS or stuck(facts, CLIENT) is not None:
         return
+    if facts.stream.zero_windows[SERVER]:
+        return  # it was not let: the server did not read
     bare = " Its lines end in bare LF." if data.oddities & BARE_LF else ""
     yield Seen(
         f"After {data.bytes:,} bytes of mail data the client fell silent for "
@@ -287,12 +290,12 @@ def out_of_step(facts: Facts) -> Iterator[Seen]:
     ## Silent
     ```smtp
     S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    C: DATA
-    S: 503 5.5.1 Error: need RCPT command
-    C: QUIT
-    S: 221 2.0.0 Bye
+    C: GET / HTTP/1.1
+    S: 502 5.5.2 Error: command not recognized
+    C: Host: mx.example.org
+    S: 502 5.5.2 Error: command not recognized
+    C: Accept: */*
+    S: 502 5.5.2 Error: command not recognized
     ```
     """
     strange = [
@@ -300,7 +303,7 @@ def out_of_step(facts: Facts) -> Iterator[Seen]:
         for e in facts.failed
         if e.reply is not None and e.reply.code in (500, 502) and e.command is not None and _no_verb(e.command.verb)
     ]
-    if len(strange) < 2:
+    if len(strange) < 2 or http_request(facts.conversation) is not None:
         return
     first = strange[0]
     index = facts.conversation.exchanges.index(first)

@@ -9,6 +9,7 @@ from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.model.tls import Alert
 from smtpdebug.rules.diagnosis.facts import SECOND, Facts, seconds, side_name
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.scope import never_began_tls
 
 ALERTS: Final = {
     "handshake_failure": (
@@ -101,7 +102,7 @@ def tls_alert(facts: Facts) -> Iterator[Seen]:
     ```
     """
     tls = facts.conversation.tls
-    if tls is None:
+    if tls is None or never_began_tls(facts.conversation):
         return
     for alert in tls.alerts:
         if alert.level == "fatal" and alert.code != 0:

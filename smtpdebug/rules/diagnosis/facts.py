@@ -19,7 +19,6 @@ MILLISECOND = 1_000_000
 LONG_WAIT_NS = 2 * SECOND
 """A reply that takes longer is worth a look: twice the time a busy server takes for a DNS lookup with one retry."""
 
-TLS_PORTS = frozenset({465, 2465})
 """TLS from the first byte (RFC 8314 section 3.3; 2465 as Amazon SES has it)."""
 CLEAR_PORTS = frozenset({24, 25, 587, 2525, 2587})
 """The server speaks first, in clear."""

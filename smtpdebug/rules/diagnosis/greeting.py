@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, TLS_PORTS, Facts, quote, seconds
+from smtpdebug.model.streams import CLIENT, SERVER, TLS_PORTS
+from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, Facts, quote, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
+from smtpdebug.rules.scope import http_request, never_began_tls
 
 PLATEAUS = (
     (4.8, 5.6, "the time-out of one DNS query (5 s): the server's resolver does not answer for the client's address"),
@@ -224,7 +225,7 @@ def plaintext_on_tls_port(facts: Facts) -> Iterator[Seen]:
 
     ## Evidence
     On port 465 or 2465 there is no ClientHello: the client is silent until it gives up, or sends EHLO in clear; the
-    server never greets.
+    server never greets, and may send an alert when the client has gone.
 
     ## What to do
     Set the client to "SSL/TLS" (TLS from the first byte) for this port, or let it use 587 with STARTTLS.
@@ -258,11 +259,14 @@ def plaintext_on_tls_port(facts: Facts) -> Iterator[Seen]:
     ```
     """
     stream = facts.stream
-    if stream.server.port not in TLS_PORTS or facts.conversation.tls is not None or not facts.clear_start:
+    silent_client = never_began_tls(facts.conversation)
+    if stream.server.port not in TLS_PORTS or not facts.clear_start:
+        return
+    if facts.conversation.tls is not None and not silent_client:
         return
     if any(e.encrypted for e in facts.conversation.exchanges[:3]) or stream.syn_ack_ns is None:
         return
-    if not facts.silent(SERVER):
+    if not facts.silent(SERVER) and not silent_client:
         yield Seen(
             f"SMTP in clear on port {stream.server.port}, which is for TLS from the first byte.",
             Confidence.MEDIUM,
@@ -310,19 +314,15 @@ def other_protocol(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    for exchange in facts.conversation.exchanges[:4]:
-        command = exchange.command
-        if command is not None and command.verb in HTTP and "HTTP/" in command.argument.upper():
-            yield Seen(f"An HTTP client speaks to the mail server ({command.verb}).", Confidence.HIGH, (command.began,))
-            return
+    request = http_request(facts.conversation)
+    if request is not None:
+        yield Seen(f"An HTTP client speaks to the mail server ({request.verb}).", Confidence.HIGH, (request.began,))
+        return
     conversation = facts.conversation
     on_mail_port = facts.stream.server.port in CLEAR_PORTS | TLS_PORTS
     if conversation.protocol == "unknown" and on_mail_port and all(facts.stream.bytes) and facts.clear_start:
         what = conversation.summary or "a protocol that is not recognised"
         yield Seen(f"On the mail port there is {what}, not SMTP.", Confidence.MEDIUM, (facts.stream.opened,))
-
-
-HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "CONNECT", "OPTIONS", "DELETE"})
 
 
 @diagnosis("D89", name="proxy-header-missing-or-unwanted", on=Trigger.FAILED)

@@ -373,7 +373,9 @@ def _end_of_data(pieces: list[bytes]) -> int:
     Leaves in ``pieces`` what comes before it, the CRLF included.
     """
     for number in range(1, len(pieces)):
-        if pieces[number][:2] == b"\r\n":
+        piece = pieces[number]
+        # An empty one before another: the CRLF behind this dot stands before the next.
+        if piece[:2] == b"\r\n" or (not piece and number + 1 < len(pieces)):
             del pieces[number:]
             pieces[-1] += b"\r\n"
             return sum(map(len, pieces)) + len(_DOT) * (number - 1)

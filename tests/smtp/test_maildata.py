@@ -46,6 +46,12 @@ def test_empty_message_and_one_that_ends_the_conversation() -> None:
     assert data.sha256 == hashlib.sha256(b"").hexdigest()
 
 
+def test_the_first_end_counts_whatever_follows_it() -> None:
+    for after in (b".", b".\r\n", b".x\r\n.\r\n", b"\r\n.\r\n"):
+        data, taken = read(b"x\r\n.\r\n" + after)
+        assert (data.bytes, data.ended, taken) == (3, True, 6), after
+
+
 def test_headers_and_body() -> None:
     wire = b"Subject: x\r\nTo: y\r\n\r\nbody one\r\nbody two\r\n.\r\n"
     data, _ = read(wire, Limits(body_bytes=10))

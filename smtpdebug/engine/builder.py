@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
-from smtpdebug.model.streams import CLIENT, PLAIN_PORTS, SERVER, TLS_PORTS, Chunk, Gap, Limits, Location, Side, Stream
+from smtpdebug.model.streams import (
+    CLIENT,
+    PLAIN_PORTS,
+    SERVER,
+    TLS_PORTS,
+    Chunk,
+    Gap,
+    Limits,
+    Location,
+    Side,
+    Stream,
+    StreamWhole,
+)
 from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record
 from smtpdebug.smtp.lockstep import Lockstep, usual
 from smtpdebug.smtp.parser import ConversationParser
@@ -60,7 +72,7 @@ class Builder:
     """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
 
     __slots__ = (
-        "_around", "_early", "_held", "_left_alone", "_plain_offset", "_prefix", "_usual",
+        "_around", "_early", "_held", "_left_alone", "_patient", "_plain_offset", "_prefix", "_usual", "_whole",
         "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
@@ -75,16 +87,16 @@ class Builder:
         self._usual: Lockstep | None = None
         self._early: list[Chunk | Gap] = []
         """Everything of the first batches: a conversation that is whole in them may be read the short way."""
+        self._whole: StreamWhole | None = None
         self._left_alone = False
         self._held: list[Chunk | Gap] = []
         self._prefix = [b"", b""]
         self._plain_offset = [0, 0]
         port = stream.server.port
         mail = port in PLAIN_PORTS or port in around.ports
-        if stream.complete and mail and port != _LMTP:
-            self.feed = self._early.append
-        else:
-            self.feed = self._feed_undecided
+        self._patient = stream.complete and mail and port != _LMTP
+        """Kept for its end: it may be read the short way."""
+        self.feed = self._early.append if self._patient else self._feed_undecided
 
     # -- the first batch
 
@@ -102,30 +114,38 @@ class Builder:
         if patient and not over and not self._left_alone:
             self._left_alone = True
             return False
-        if over:
-            self._usual = usual(early, self._around.limits, self._established(_began(early[0])))
-        if self._usual is None:
+        read = usual(early, self._around.limits, self._established(_began(early[0]))) if over else None
+        if read is None:
             self._read_early()
-            return True
-        conversation = self.conversation
-        conversation.exchanges, conversation.messages = self._usual.exchanges, self._usual.messages
-        conversation.timeline, conversation.protocol = self._usual.timeline, self._usual.protocol
-        # Should more come after both ends were closed, everything is read again, the long way.
-        self.feed = self._feed_after_all
+        else:
+            self._take(read)
         return True
 
-    def whole(self, chunks: list[Chunk]) -> None:
+    def whole(self, said: StreamWhole) -> None:
         """All that will come, but for stragglers."""
-        if self.feed == self._early.append:
-            self._early += chunks
-            self.settle()
-            return
-        for chunk in chunks:
-            self.feed(chunk)
+        if self._patient and said.at:
+            read = usual(said, self._around.limits, self._established(said.at[0]))
+            if read is not None:
+                self._take(read)
+                self._whole = said
+                return
+        self._early = list(said.chunks())
+        self._read_early()
+
+    def _take(self, read: Lockstep) -> None:
+        conversation = self.conversation
+        conversation.exchanges, conversation.messages = read.exchanges, read.messages
+        conversation.timeline, conversation.protocol = read.timeline, read.protocol
+        self._usual = read
+        # Should more come after both ends were closed, everything is read again, the long way.
+        self.feed = self._feed_after_all
 
     def _feed_after_all(self, event: Chunk | Gap) -> None:
         self._usual = None
         self.conversation.timeline = []
+        if self._whole is not None:
+            self._early += self._whole.chunks()
+            self._whole = None
         self._early.append(event)
         self._read_early()
 

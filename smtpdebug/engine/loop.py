@@ -118,7 +118,7 @@ class Engine:
             if kind is Chunk:
                 builders[event.stream.serial].feed(event)  # type: ignore[arg-type]
             elif kind is StreamWhole:
-                self._open(event.stream).whole(event.chunks)  # type: ignore[union-attr]
+                self._open(event.stream).whole(event)  # type: ignore[arg-type]
             elif kind is StreamOpened:
                 self._unsettled.append(self._open(event.stream))
             elif kind is StreamClosed:

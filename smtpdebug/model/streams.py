@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -137,10 +138,19 @@ class Chunk(msgspec.Struct, gc=False):
 
 class StreamWhole(msgspec.Struct, frozen=True, gc=False):
     """A connection that opened, talked and closed within a batch, without a flaw: stands for ``StreamOpened`` and all
-    its chunks."""
+    its chunks, whose fields it has as columns."""
 
     stream: Stream
-    chunks: list[Chunk]
+    sides: list[Side]
+    offsets: list[int]
+    data: list[bytes]
+    at: list[Location]
+    acked: list[int]
+
+    def chunks(self) -> list[Chunk]:
+        """The chunks, where somebody needs them one by one."""
+        at = self.at
+        return list(map(Chunk, repeat(self.stream), self.sides, self.offsets, self.data, at, at, self.acked))
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ from smtpdebug.tcp.connection import Connection
 from smtpdebug.tcp.half import PIECES, Half
 from smtpdebug.tcp.parts import End, Payloads, Run, Shake
 from smtpdebug.tcp.sequence import MASK
-from smtpdebug.tcp.whole import chunks
+from smtpdebug.tcp.whole import said
 
 
 def take_shake(connection: Connection, shake: Shake) -> None:
@@ -69,7 +69,7 @@ def _grow(half: Half, octets: int, largest: int, run: Run, mine: list[int], payl
 
 def _give(connection: Connection, run: Run, payloads: Payloads, buf: bytes, capture: str) -> None:
     low, high = connection.low, connection.high
-    given = chunks(connection.stream, run, payloads, buf, capture, low.side == CLIENT)
+    given = said(connection.stream, run, payloads, buf, capture, low.side == CLIENT).chunks()
     rows = slice(run.first, run.beyond)
     from_low, from_high = payloads.low[rows], payloads.high[rows]
     if low.next or high.next:

@@ -22,7 +22,6 @@ from smtpdebug.model.streams import (
     Side,
     Stream,
     StreamOpened,
-    StreamWhole,
     TcpStreamEvent,
 )
 from smtpdebug.tcp.calm import take_end, take_run, take_shake
@@ -36,7 +35,7 @@ from smtpdebug.tcp.parts import End, Part, Run, Shake
 from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import HALF_SPACE, MASK
 from smtpdebug.tcp.table import Table
-from smtpdebug.tcp.whole import chunks, settled, whole_stream
+from smtpdebug.tcp.whole import said, settled, whole_stream
 
 __all__ = ["MAIL_PORTS", "Reassembler"]
 
@@ -198,11 +197,11 @@ class Reassembler:
         capture = batch.captures[shake.capture]
         self._serial += 1
         stream = whole_stream(self._serial, key, shake, run, end, payloads, capture, table.was_used(key))
-        said = chunks(stream, run, payloads, batch.buf, capture, shake.low)
-        self._out.append(StreamWhole(stream, said) if self._wholes else StreamOpened(stream))
+        whole = said(stream, run, payloads, batch.buf, capture, shake.low)
+        self._out.append(whole if self._wholes else StreamOpened(stream))
         table.add(settled(key, stream, shake, end))
         if not self._wholes:
-            self._out.extend(said)
+            self._out.extend(whole.chunks())
 
     def _shaken(self, key: Key, shake: Shake, capture: str) -> Connection:
         """A new connection, with its handshake."""

@@ -265,7 +265,7 @@ def test_clean_traffic_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> No
     whole, closed = [*reassembler.feed(batch(clean().segments)), *reassembler.close()]
     assert isinstance(whole, StreamWhole)
     assert isinstance(closed, StreamClosed)
-    assert [_fields(chunk) for chunk in whole.chunks] == events[1:4]
+    assert [_fields(chunk) for chunk in whole.chunks()] == events[1:4]
 
 
 def test_one_lost_packet_costs_the_long_way_only_until_it_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,8 +149,10 @@ def tls(rounds: int) -> list[bool]:
     }
     best = compare("500 conversations in TLS 1.2, opened with the server's key", commands, rounds, "tshark")
     print()
-    native, auto = best[names["native"]], best[names["auto"]]
+    native, auto, closed = (best[names[kind]] for kind in ("native", "auto", "closed"))
+    added = (native.wall - closed.wall) * 1000 / conversations
     return [
+        goal("native, a conversation, beside no key", added, 1.0, " ms", of=native),
         goal("native, a conversation, start-up included", native.wall * 1000 / conversations, 1.0, " ms", of=native),
         goal("auto, a conversation, start-up included", auto.wall * 1000 / conversations, 8.0, " ms", of=auto),
     ]

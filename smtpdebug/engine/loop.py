@@ -97,7 +97,7 @@ class Engine:
         return self._after(self._reassembler.feed(batch))
 
     def advance(self, ts_ns: int) -> Iterator[Event]:
-        """Live: it is at least ``ts_ns`` now; let idle time-outs happen."""
+        """Live: it is at least ``ts_ns`` now; name the holes and ends that are certain by then."""
         return self._after(self._reassembler.advance(ts_ns))
 
     def close(self) -> Iterator[Event]:

@@ -172,7 +172,7 @@ class StreamClosed(msgspec.Struct, frozen=True, gc=False):
 
     stream: Stream
     reason: str
-    """``closed``, ``reused``, ``limit``, ``idle`` or ``end-of-capture``."""
+    """``closed``, ``reused``, ``limit`` or ``end-of-capture``."""
 
 
 TcpStreamEvent: TypeAlias = StreamOpened | StreamWhole | Chunk | Gap | StreamClosed

@@ -27,6 +27,8 @@ class Finding(msgspec.Struct, gc=False):
     at: Location
     security: bool = False
     indeterminate: bool = False
+    exchange: int | None = None
+    """Which of ``Conversation.exchanges`` it is about; ``None`` for what is about the conversation as a whole."""
 
 
 class Diagnosis(msgspec.Struct, gc=False):

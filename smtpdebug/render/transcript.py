@@ -43,6 +43,8 @@ class Line(msgspec.Struct, gc=False):
     """Shows its time and frame; the further lines of one reply do not."""
     encrypted: bool = False
     finding: Finding | None = None
+    item: TimelineItem | None = None
+    """What it is a line of."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -80,7 +82,44 @@ class Transcript:
         last = facts.ending(conversation)
         if last is not None:
             said.append(Line(FACT, last, conversation.stream.last))
-        yield from _with_findings(said, conversation.findings, self.redactor)
+        yield from self._with_findings(said)
+
+    def _with_findings(self, lines: list[Line]) -> Iterator[Line]:
+        """Each finding under the line that it is about, or, where its packet has none, by time."""
+        findings, redactor = self._conversation.findings, self.redactor
+        if not findings:
+            yield from lines
+            return
+        places: dict[tuple[str, int], list[int]] = {}
+        for number, line in enumerate(lines):
+            places.setdefault((line.at.capture, line.at.frame), []).append(number)
+        under: dict[int, list[Finding]] = {}
+        homeless: list[Finding] = []
+        for finding in findings:
+            numbers = places.get((finding.at.capture, finding.at.frame))
+            if numbers:
+                numbers = self._of_exchange(lines, numbers, finding.exchange)
+                under.setdefault(_about(lines, numbers, finding.message), []).append(finding)
+            else:
+                homeless.append(finding)
+        homeless.sort(key=lambda finding: finding.at.ts_ns, reverse=True)
+        for number, line in enumerate(lines):
+            while homeless and line.timed and homeless[-1].at.ts_ns < line.at.ts_ns:
+                yield _finding(homeless.pop(), redactor, timed=True)
+            yield line
+            for finding in under.get(number, ()):
+                yield _finding(finding, redactor, timed=False)
+        for finding in reversed(homeless):
+            yield _finding(finding, redactor, timed=True)
+
+    def _of_exchange(self, lines: list[Line], numbers: list[int], index: int | None) -> list[int]:
+        """Of the lines of one packet those of one exchange; all of them where there is none such."""
+        if index is None or len(numbers) == 1:
+            return numbers
+        exchange = self._conversation.exchanges[index]
+        items = (exchange.command, exchange.data, exchange.reply)
+        own = [n for n in numbers if lines[n].item is not None and any(lines[n].item is item for item in items)]
+        return own or numbers
 
     def item(self, item: TimelineItem) -> list[Line]:
         """The lines of one item; none for what is of no interest."""
@@ -92,6 +131,8 @@ class Transcript:
             lines = self._mail_data(item)
         else:
             lines = [Line(mark, text, item.at, n == 0) for n, (mark, text) in enumerate(self._fact(item))]
+        for line in lines:
+            line.item = item
         if lines:
             self._last_ns = lines[-1].at.ts_ns
         return lines
@@ -217,35 +258,8 @@ def _merged(lines: list[Line], extra: list[Line]) -> list[Line]:
     return merged + rest
 
 
-def _with_findings(lines: list[Line], findings: list[Finding], redactor: Redactor) -> Iterator[Line]:
-    """Each finding under the line that it is about: in its packet, the line that its message names."""
-    if not findings:
-        yield from lines
-        return
-    places: dict[tuple[str, int], list[int]] = {}
-    for number, line in enumerate(lines):
-        places.setdefault((line.at.capture, line.at.frame), []).append(number)
-    under: dict[int, list[Finding]] = {}
-    homeless: list[Finding] = []
-    for finding in findings:
-        numbers = places.get((finding.at.capture, finding.at.frame))
-        if numbers:
-            under.setdefault(_about(lines, numbers, finding.message), []).append(finding)
-        else:
-            homeless.append(finding)
-    homeless.sort(key=lambda finding: finding.at.ts_ns, reverse=True)
-    for number, line in enumerate(lines):
-        while homeless and line.timed and homeless[-1].at.ts_ns < line.at.ts_ns:
-            yield _finding(homeless.pop(), redactor, timed=True)
-        yield line
-        for finding in under.get(number, ()):
-            yield _finding(finding, redactor, timed=False)
-    for finding in reversed(homeless):
-        yield _finding(finding, redactor, timed=True)
-
-
 def _about(lines: list[Line], numbers: list[int], message: str) -> int:
-    """Which line of one packet: the one that the message quotes, else the first that it names, else the last."""
+    """Which of these lines of one packet: the one that the message quotes, else the first it names, else the last."""
     words = set(message.replace(",", " ").replace(":", " ").split())
     named = [number for number in numbers if lines[number].text.replace("-", " ").split(" ", 1)[0] in words]
     if not named:

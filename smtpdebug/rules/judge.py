@@ -132,12 +132,14 @@ class RuleSet:
         if pure and reply is not None:
             known = (key, tuple(reply.lines))
             if known not in self._silent:
-                self._ask_pure(exchange, pure, findings)
+                findings += [self._finding(rule, said) for check, rule, _ in pure for said in check(exchange)]
                 if not findings and len(self._silent) < _SILENT:
                     self._silent.add(known)
         for check, rule, takes_state in plan:
             for said in check(exchange, state) if takes_state else check(exchange):
-                findings.append(self._finding(rule, said))  # noqa: PERF401  # a generator a rule would cost more
+                findings.append(self._finding(rule, said))  # a generator a rule would cost more
+        for finding in findings:
+            finding.exchange = state.index
         if len(findings) > 1:
             findings.sort(key=place)
         return findings
@@ -160,10 +162,6 @@ class RuleSet:
     def compare(self, seen: Sighting, earlier: Earlier) -> list[Finding]:
         """The findings that a conversation gives beside earlier ones; ``earlier`` is asked and not changed."""
         return [self._finding(rule, said) for rule in self._comparisons for said in rule.check(seen, earlier)]
-
-    def _ask_pure(self, exchange: Exchange, plan: tuple[_Step, ...], findings: list[Finding]) -> None:
-        for check, rule, _ in plan:
-            findings += [self._finding(rule, said) for said in check(exchange)]
 
     def _plan(self, key: _Key) -> tuple[tuple[_Step, ...], tuple[_Step, ...]]:
         """The rules to ask in a given case, and the pure ones; remembered: few cases make up nearly all traffic."""

@@ -324,6 +324,20 @@ def test_among_replies_of_one_code_a_finding_goes_under_the_one_it_quotes(talk: 
     assert whose == ["a", "a", "b", "b"]
 
 
+def test_of_the_replies_in_one_packet_a_finding_goes_under_the_one_of_its_exchange(talk: Talk, at: At) -> None:
+    conversation = talk("S 220 mx")
+    place = at(9, 9)
+    for text in (b"250 2.1.0 ok", b"250 2.1.5 ok"):
+        reply = Reply(250, [text], place, place)
+        conversation.timeline.append(reply)
+        conversation.exchanges.append(Exchange(None, reply))
+    last = len(conversation.exchanges) - 1
+    conversation.findings.append(Finding("SC1", Severity.NOTE, "250 to RCPT", place, exchange=last))
+    assert [line.split("  ")[-1 if "SC1" in line else 2] for line in body(shown(conversation))[1:]] == [
+        "250 2.1.0 ok", "250 2.1.5 ok", "SC1 250 to RCPT"
+    ]  # fmt: skip
+
+
 def test_mail_data_begins_before_what_happened_in_its_middle(talk: Talk, at: At) -> None:
     """An item of the timeline is at its end; a negative time between lines would be nonsense."""
     conversation = talk("C DATA", "S 354 go")

@@ -114,9 +114,15 @@ def test_live_and_whole_give_the_same_findings() -> None:
     as_it_goes = [f for exchange in conversation.exchanges for f in live.exchange(exchange)]
     assert len(as_it_goes) > 3, "exchange rules fire as traffic flows"
     found = as_it_goes + live.close()
-    assert sorted((f.rule, f.at.frame, f.message) for f in found) == sorted(
-        (f.rule, f.at.frame, f.message) for f in whole
+    assert sorted((f.rule, f.at.frame, f.message, f.exchange or -1) for f in found) == sorted(
+        (f.rule, f.at.frame, f.message, f.exchange or -1) for f in whole
     )
+
+
+def test_a_finding_knows_its_exchange_where_many_share_a_packet() -> None:
+    """Not by frame: the three replies are in one."""
+    found = RULES.judge(dialogue(CLEAN.replace("250 2.1.5 Ok", "299 2.1.5 Ok")))
+    assert {f.exchange for f in found} == {3}, "greeting, EHLO, MAIL, RCPT"
 
 
 def test_findings_come_in_order_of_their_place() -> None:

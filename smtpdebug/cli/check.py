@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
 import click
 
-from smtpdebug.cli.errors import CLEAN, FINDINGS
+from smtpdebug.cli.errors import CLEAN, FINDINGS, verdict_wanted
 from smtpdebug.cli.options import ReadOptions, reading_options
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def check(
     Errors break a MUST, warnings a SHOULD or the table of reply codes; notes are worth knowing. What a gap, a cut or
     TLS that was not opened hides is not judged. 'smtpdebug rule ID' explains a rule.
 
-    Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 usage, 3 unreadable input.
+    Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 usage, 3 unreadable input;
+    141 where whoever read the output went away before all was judged.
     """
     from smtpdebug.cli import settings
     from smtpdebug.cli.run import Run, binary_output
@@ -86,7 +87,7 @@ def check(
     source: _Source | None = None
     if count == 1:  # what cannot be read is told before the output is touched
         source = _Alone(Run(options, judge=Verdicts(ruleset)))
-    with binary_output(options) as raw:
+    with verdict_wanted(), binary_output(options) as raw:
         if source is None:
             from smtpdebug.cli.judged import Judged
 

@@ -22,6 +22,9 @@ UNREADABLE: Final = 3
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
+CUT_SHORT: Final = 141
+"""128 + SIGPIPE, as shells have it."""
+
 TRACEBACK_VARIABLE: Final = "SMTPDEBUG_TRACEBACK"
 
 
@@ -57,6 +60,20 @@ def reported() -> Iterator[None]:
     except Exception as error:
         _unexpected(error)
         raise click.exceptions.Exit(UNREADABLE) from None
+
+
+@contextlib.contextmanager
+def verdict_wanted() -> Iterator[None]:
+    """For a verb whose exit code is a verdict: a reader that went away leaves it without one.
+
+    Raises:
+        click.exceptions.Exit: with ``CUT_SHORT``.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        _forget_stdout()
+        raise click.exceptions.Exit(CUT_SHORT) from None
 
 
 def _unexpected(error: Exception) -> None:

@@ -61,5 +61,5 @@ def _read(path: Path, table: dict[str, Any] | None) -> Settings:
         raise click.UsageError(f"{path}: {error}") from None
     for word in (found.fail_on, *found.severity.values()):
         if word not in (None, "error", "warning", "note", "never"):
-            raise click.UsageError(f"{path}: {word!r} is none of error, warning, note")
+            raise click.UsageError(f"{path}: {word!r} is none of error, warning, note, never")
     return found

@@ -15,12 +15,12 @@ from smtpdebug.rules.table import KNOWN_VERBS
 
 _ARGUMENT: Final = re.compile(r"\d{1,19}(?: LAST)?\s*\Z", re.IGNORECASE)
 
-_NOT_BETWEEN: Final = ("DATA", "MAIL", "RCPT")
-
 
 def _clear(exchange: Exchange, state: State) -> bool:
     command = exchange.command
-    return command is not None and not state.uncertain and not state.lossy and not command.oddities & AFTER_GAP
+    if command is None or command.oddities & AFTER_GAP or state.repeats(exchange):
+        return False
+    return not state.uncertain and not state.lossy
 
 
 @rule(id="SC170", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 3030 §2",), verbs=("BDAT",))
@@ -220,11 +220,11 @@ def command_between_chunks(exchange: Exchange, state: State) -> Iterator[Said]:
     severity=Severity.ERROR,
     since="0.1",
     refs=("RFC 3030 §2",),
-    verbs=("BDAT", "MAIL"),
+    verbs=("BDAT", "DATA", "MAIL", "RCPT"),
     when=CHUNKED,
 )
 def no_reset_after_failed_chunk(exchange: Exchange, state: State) -> Iterator[Said]:
-    """A further chunk, or a new MAIL, after BDAT failed and without RSET.
+    """A further chunk, RCPT, DATA or a new MAIL, after BDAT failed and without RSET.
 
     ## Why it matters
     After a 4yz or 5yz to BDAT the transaction is undefined; "the client MUST issue a RSET before sending anything
@@ -269,16 +269,10 @@ def no_reset_after_failed_chunk(exchange: Exchange, state: State) -> Iterator[Sa
     Chunks that were already on their way (pipelined) when the refusal came. MAIL after the last chunk was refused: the
     message is over then, and servers agree on that.
     """
-    command, previous = exchange.command, state.previous
-    if (
-        command is None
-        or not _clear(exchange, state)
-        or not state.bdat_failed
-        or state.pipelined_with(exchange, "BDAT")
-    ):
+    command = exchange.command
+    if command is None or not _clear(exchange, state) or not state.bdat_failed or state.mail is None:
         return
-    last = previous is not None and previous.command is not None and previous.command.argument.upper().endswith("LAST")
-    if not (command.verb == "MAIL" and last) and state.mail is not None:
+    if not state.pipelined_with(exchange, "BDAT"):
         yield command.at, f"{command.verb} after a failed BDAT, without RSET"
 
 

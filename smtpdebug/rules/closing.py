@@ -8,6 +8,7 @@ from typing import Final
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import GREETING, Conversation, Exchange
 from smtpdebug.model.streams import Location
+from smtpdebug.rules import providers
 from smtpdebug.rules.registry import UNFINISHED, WITH_ARGUMENT, Said, rule
 from smtpdebug.rules.scope import http_request, one_direction
 from smtpdebug.rules.state import State
@@ -18,7 +19,7 @@ _SERVER: Final = 1
 _PATIENCE_NS: Final = 30_000_000_000
 """How long a server may take to close after 221 before that is worth a word: well above a slow FIN, well below the
 five minutes after which RFC 5321 4.5.3.2.7 lets servers close anyway."""
-_SERVER_TIMEOUT_NS: Final = 280_000_000_000
+SERVER_TIMEOUT_NS: Final = 280_000_000_000
 """Silence after which a server may close on its own (RFC 5321 4.5.3.2.7: five minutes), less some slack."""
 
 
@@ -52,10 +53,11 @@ def _place(exchange: Exchange, conversation: Conversation) -> Location:
     return exchange.command.at if exchange.command is not None else conversation.stream.last
 
 
-def _idle_ns(exchange: Exchange, conversation: Conversation) -> int:
+def idle_ns(conversation: Conversation) -> int:
+    """How long nothing was said before the server closed, or before the capture ends."""
     stream = conversation.stream
     closed = [t for t in (stream.fin_ns[_SERVER], stream.rst_ns[_SERVER]) if t is not None]
-    return (min(closed) if closed else stream.last.ts_ns) - _place(exchange, conversation).ts_ns
+    return (min(closed) if closed else stream.last.ts_ns) - _place(_last(conversation), conversation).ts_ns
 
 
 def _server_left(conversation: Conversation, state: State) -> bool:
@@ -66,7 +68,7 @@ def _server_left(conversation: Conversation, state: State) -> bool:
         return False
     if state.quit_sent or state.closing is not None or state.greeting is None or state.greeting.code != 220:
         return False
-    return _idle_ns(_last(conversation), conversation) < _SERVER_TIMEOUT_NS
+    return idle_ns(conversation) < SERVER_TIMEOUT_NS
 
 
 def _unknown_to_server(exchange: Exchange) -> bool:
@@ -192,9 +194,11 @@ def server_closed_without_421(conversation: Conversation, state: State) -> Itera
     ## Innocent look-alikes
     A reset (not judged: a crash, a firewall and a full socket all look alike). A close after a refusal is SR148. A
     close after five idle minutes is a time-out. Inside TLS that was not opened, the last words are unknown; so they
-    are where only the server's packets were captured.
+    are where only the server's packets were captured. An HTTP client: closing is self-defence there.
     """
     if not _server_left(conversation, state) or _closer(conversation) != "server-fin":
+        return
+    if http_request(conversation) is not None:
         return
     last = _last(conversation)
     if last.command is not None and last.command.verb == "RSET" and last.reply is None:
@@ -233,12 +237,16 @@ def server_closed_after_refusal(conversation: Conversation, state: State) -> Ite
     ```
 
     ## Innocent look-alikes
-    421 announces the close. A refusal at the greeting has rules of its own. 500 and 502: SR149.
+    421 announces the close. A refusal at the greeting has rules of its own. 500 and 502: SR149. What a known provider
+    does on purpose (`docs/providers/`).
     """
     if not _server_left(conversation, state) or _closer(conversation) != "server-fin":
         return
     last = _last(conversation)
-    if last.reply is not None and last.reply.code >= 400 and not _unknown_to_server(last):
+    if last.reply is None or last.reply.code < 400 or _unknown_to_server(last):
+        return
+    entry = providers.meant(conversation, last)
+    if entry is None or not entry.off_table:
         yield last.reply.at, f"the server closed after {last.reply.code}, without 421 or the client's QUIT"
 
 
@@ -414,5 +422,5 @@ def argument_where_none_belongs(exchange: Exchange, state: State) -> Iterator[Sa
     Trailing spaces. Lines that a gap or a refused DATA turned into commands.
     """
     command = exchange.command
-    if command is not None and command.argument.strip() and not state.uncertain:
+    if command is not None and command.argument.strip() and not state.uncertain and not state.spilled:
         yield command.at, f"{command.verb} takes no argument"

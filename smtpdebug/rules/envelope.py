@@ -61,10 +61,11 @@ def envelope_syntax_wrong(exchange: Exchange, state: State) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    Lower case (`mail from:<a@b>`), parameters after the path, and `<>` as a sender are all right.
+    Lower case (`mail from:<a@b>`), parameters after the path, and `<>` as a sender are all right. Lines of a message
+    that was sent although DATA was refused are SC112's.
     """
     found, command = envelope(exchange), exchange.command
-    if found is None or command is None or state.uncertain:
+    if found is None or command is None or state.uncertain or state.spilled:
         return
     keyword = "FROM" if command.verb == "MAIL" else "TO"
     if not found.keyword:

@@ -293,7 +293,7 @@ def _command_situation(state: State, command: Command, verb: str) -> int:
     if argument:
         found |= WITH_ARGUMENT
         if verb == "MAIL" or verb == "RCPT":
-            found |= _path_situation(state, argument)
+            found |= _path_situation(state, argument, "FROM" if verb == "MAIL" else "TO")
         elif verb in HELLOS and not is_plain_name(argument):
             found |= ODD_NAME
     elif verb == "MAIL" or verb == "RCPT":
@@ -307,11 +307,11 @@ def _command_situation(state: State, command: Command, verb: str) -> int:
     return found
 
 
-def _path_situation(state: State, argument: str) -> int:
+def _path_situation(state: State, argument: str, keyword: str) -> int:
     found = LONG_ARGUMENT if len(argument) > _LOCAL_PART else 0
-    if not is_plain(argument):
+    if not is_plain(argument, keyword):
         return found | ODD_PATH | WITH_PARAMETERS
-    if argument[-1] != ">" and not _plain_parameters(argument, state.extensions):
+    if " " in argument and not _plain_parameters(argument, state.extensions):
         found |= WITH_PARAMETERS
     return found
 

@@ -10,7 +10,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import END_OF_DATA, Exchange
 from smtpdebug.rules.registry import LIMITED, Said, rule
 from smtpdebug.rules.state import State
-from smtpdebug.rules.syntax import declared_size
+from smtpdebug.rules.syntax import declared_size, number
 
 _TOLERANCE: Final = 1024
 """Octets by which a declared SIZE may be too low: RFC 1870 5 calls it an estimate, and a Received field is added."""
@@ -25,8 +25,7 @@ def _limit(state: State, name: str) -> int | None:
 
 
 def _size_limit(state: State) -> int:
-    text = state.extensions.get("SIZE", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return number(state.extensions.get("SIZE", "")) or 0
 
 
 @rule(
@@ -35,7 +34,7 @@ def _size_limit(state: State) -> int:
     severity=Severity.WARNING,
     since="0.1",
     refs=("RFC 1870 §5", "RFC 1870 §6.1"),
-    verbs=("MAIL", END_OF_DATA),
+    verbs=("MAIL", "BDAT", END_OF_DATA),
 )
 def size_limit_exceeded(exchange: Exchange, state: State) -> Iterator[Said]:
     """A message declared, or sent, larger than the SIZE that the server offered.
@@ -70,11 +69,14 @@ def size_limit_exceeded(exchange: Exchange, state: State) -> Iterator[Said]:
     if not limit or command is None or state.uncertain:
         return
     if command.verb == "MAIL":
-        declared = declared_size(command.argument)
-        if declared.isdigit() and int(declared[:20]) > limit:
-            yield command.at, f"SIZE={declared[:20]} is above the server's limit of {limit:,}"
-    elif exchange.data is not None and exchange.data.bytes > limit:
-        yield command.at, f"{exchange.data.bytes:,} octets of mail data are above the server's limit of {limit:,}"
+        declared = number(declared_size(command.argument))
+        if declared is not None and declared > limit:
+            yield command.at, f"SIZE={declared} is above the server's limit of {limit:,}"
+    elif exchange.data is not None and not state.repeats(exchange):
+        before = state.bdat_bytes
+        size = before + exchange.data.bytes
+        if before <= limit < size:
+            yield command.at, f"{size:,} octets of mail data are above the server's limit of {limit:,}"
 
 
 @rule(
@@ -144,8 +146,8 @@ def size_declared_too_low(exchange: Exchange, state: State) -> Iterator[Said]:
     data, mail, command = exchange.data, state.mail, exchange.command
     if data is None or mail is None or command is None or state.uncertain:
         return
-    declared = declared_size(mail.argument)
-    if declared.isdigit() and len(declared) < 20 and data.bytes > int(declared) + max(_TOLERANCE, int(declared) // 10):
+    declared = number(declared_size(mail.argument))
+    if declared is not None and data.bytes > declared + max(_TOLERANCE, declared // 10):
         yield command.at, f"{data.bytes:,} octets of mail data, SIZE={declared} was declared"
 
 

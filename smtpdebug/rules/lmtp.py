@@ -123,11 +123,12 @@ def lmtp_final_replies_missing(conversation: Conversation, state: State) -> Iter
             accepted, replies, data = 0, 0, None
         elif command.verb == "RCPT" and reply is not None and 200 <= reply.code < 300:
             accepted += 1
-        elif command.verb == END_OF_DATA:
+        elif command.verb == END_OF_DATA or (exchange.data is not None and exchange.data.ended):
             data = exchange.data or data
             replies += reply is not None
     if data is not None and data.ended and replies < accepted:
-        yield data.at, f"{replies} replies after the end of mail data for {accepted} accepted recipients"
+        what = "reply" if replies == 1 else "replies"
+        yield data.at, f"{replies} {what} after the end of mail data for {accepted} accepted recipients"
 
 
 @rule(id="ST506", on=Exchange, severity=Severity.ERROR, since="0.1", refs=("RFC 2033 §5",), verbs={"LHLO"})

@@ -14,7 +14,9 @@ from smtpdebug.model.smtp import (
     Exchange,
 )
 from smtpdebug.model.streams import CLIENT, SERVER
+from smtpdebug.rules import providers
 from smtpdebug.rules.mail_octets import CARRIERS, binary, odd_data
+from smtpdebug.rules.patience import TIME_WORDS
 from smtpdebug.rules.registry import ODD_TRANSPORT, UNASKED, UNFINISHED, Said, rule
 from smtpdebug.rules.scope import one_direction
 from smtpdebug.rules.state import State
@@ -214,7 +216,7 @@ def mail_data_empty(exchange: Exchange, state: State) -> Iterator[Said]:
     since="0.1",
     refs=("RFC 5321 §4.1.1.4", "RFC 5321 §4.1.1.10"),
 )
-def end_of_mail_data_missing(conversation: Conversation) -> Iterator[Said]:
+def end_of_mail_data_missing(conversation: Conversation, state: State) -> Iterator[Said]:
     """The connection was closed in the middle of the mail data.
 
     ## Why it matters
@@ -259,13 +261,25 @@ def end_of_mail_data_missing(conversation: Conversation) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    A capture that stops in the middle of a message, or lacks some of its bytes, says nothing about its end.
+    A capture that stops in the middle of a message, or lacks some of its bytes, says nothing about its end. A server
+    that said 421 may close at any time, but if it speaks of a time-out it was the client who left the message without
+    an end. Of a server that refused and closed SD210 and SR148 tell. RSET, or anything else after a BDAT chunk, gave
+    the message up before.
     """
     closed = conversation.stream.closed_by
     if closed is None or not conversation.messages:
         return
     data = conversation.messages[-1].data
     if data is None or data.ended or data.missing or conversation.stream.missing[CLIENT]:
+        return
+    last = conversation.exchanges[-1]
+    if data.chunks and (last.command is None or last.command.verb != "BDAT"):
+        return
+    if state.closing is not None:
+        if TIME_WORDS.search(" ".join(state.closing.texts)) and state.closing.began.ts_ns > data.at.ts_ns:
+            yield data.at, f"the client fell silent after {data.bytes:,} bytes of mail data, before its end"
+        return
+    if last.command is None and last.reply is not None and last.reply.code >= 400 and closed.startswith("server"):
         return
     who = {"client": "the client", "server": "the server"}[closed.split("-")[0]]
     how = "reset the connection" if closed.endswith("rst") else "closed"
@@ -324,11 +338,15 @@ def reply_before_end_of_mail_data(exchange: Exchange, state: State) -> Iterator[
     ```
 
     ## Innocent look-alikes
-    421 may come at any time. Packets are not always captured in the order they were sent: the reply counts as early
-    only if the server had not received the end of the data when it sent it.
+    421 may come at any time, and so may the time-outs that a known provider words otherwise. Packets are not always
+    captured in the order they were sent: the reply counts as early only if the server had not received the end of the
+    data when it sent it.
     """
     reply, data = exchange.reply, exchange.data
     if reply is None or reply.code == 421 or state.uncertain or not state.data_open:
+        return
+    entry = providers.meant(state.conversation, exchange) if exchange.command is None else None
+    if entry is not None and entry.off_table:
         return
     if exchange.command is None:
         yield reply.began, f"{reply.code} comes before the end of the mail data"

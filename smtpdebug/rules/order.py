@@ -18,7 +18,7 @@ from smtpdebug.rules.registry import (
     Said,
     rule,
 )
-from smtpdebug.rules.state import State
+from smtpdebug.rules.state import State, is_spilled
 from smtpdebug.rules.table import KNOWN_VERBS, OBSOLETE_VERBS, is_word, shown_verb
 
 _GAVE_UP_NS: Final = 2_000_000_000
@@ -363,8 +363,7 @@ def message_sent_after_refused_data(exchange: Exchange, state: State) -> Iterato
         return
     if previous.reply is None or previous.reply.code < 400 or state.uncertain or command.oddities & AFTER_GAP:
         return
-    verb = command.verb
-    if verb not in KNOWN_VERBS and not verb.startswith("(") and command.line.strip() not in (b".", b""):
+    if is_spilled(command):
         yield command.at, f"mail data follows although DATA was refused with {previous.reply.code}"
 
 

@@ -186,14 +186,17 @@ def message_sent_before_354(exchange: Exchange, state: State) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    Two packets captured in the wrong order are microseconds apart: five milliseconds are asked for.
+    Two packets captured in the wrong order are microseconds apart: five milliseconds are asked for, but where DATA and
+    the beginning of the message are in one packet.
     """
     previous, data, command = state.previous, exchange.data, exchange.command
     if previous is None or data is None or command is None or state.lossy or state.uncertain or not data.wire_bytes:
         return
     if previous.command is None or previous.command.verb != "DATA" or previous.reply is None:
         return
-    if previous.reply.code != 354 or data.began.ts_ns + 5_000_000 >= previous.reply.began.ts_ns:
+    began, asked = data.began, previous.command.at
+    together = (began.capture, began.frame) == (asked.capture, asked.frame)
+    if previous.reply.code != 354 or not (together or began.ts_ns + 5_000_000 < previous.reply.began.ts_ns):
         return
     if any(e.data is not None and e.data.odd_ends for e in state.conversation.exchanges[: state.index]):
         return  # smuggled: the client sent one message, the server saw two

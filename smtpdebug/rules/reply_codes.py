@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from smtpdebug.model.findings import Severity
-from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, MALFORMED, Exchange
+from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, GREETING, MALFORMED, Command, Exchange
 from smtpdebug.rules import providers
 from smtpdebug.rules.registry import OFF_TABLE, UNKNOWN_VERB, Said, rule
 from smtpdebug.rules.state import State
-from smtpdebug.rules.table import EXPECTED, REQUIRED_VERBS, VERB_EXTENSION, listed
+from smtpdebug.rules.syntax import path
+from smtpdebug.rules.table import EXPECTED, PER_RECIPIENT, REQUIRED_VERBS, VERB_EXTENSION, listed
 
 _ELSEWHERE: Final = 512
 """Octets of a command line that must be accepted (RFC 5321 4.5.3.1.4): beyond it 500 is legitimate."""
 
 _WANTED: Final[dict[str, frozenset[int]]] = {"DATA": frozenset({3, 4, 5}), "BURL": frozenset({2, 3, 4, 5})}
+_WIDESPREAD: Final = frozenset({("RCPT", 554), ("RCPT", 454), ("VRFY", 554), ("VRFY", 454), ("MAIL", 450)})
+"""Refusals for policy and for a rate; Postfix sends these where nobody asked it to."""
 _WITH_CHALLENGE: Final = frozenset({"AUTH", "(auth)", "X-EXPS", "XAUTH", "XEXCH50"})
+
+
+_SECURITY: Final = re.compile(r"secur|\btls\b|starttls|\bssl\b|encrypt|certificate|cipher", re.IGNORECASE)
+
+
+def _lacks_security(exchange: Exchange) -> bool:
+    """RFC 3207: in clear 530 to every command but a few (4), in TLS that does not please the server 554 (4.1)."""
+    reply = exchange.reply
+    if reply is None or reply.code != (554 if exchange.encrypted else 530):
+        return False
+    return _SECURITY.search(" ".join(reply.texts)) is not None
+
+
+def _asked_for_prdr(state: State) -> bool:
+    return state.mail is not None and path(state.mail.argument, "FROM").value("PRDR") is not None
+
+
+def _malformed(command: Command) -> bool:
+    """A path or a name is due and there is none: 500 is "syntax error" then, not "unknown"."""
+    if command.verb in ("MAIL", "RCPT"):
+        found = path(command.argument, "FROM" if command.verb == "MAIL" else "TO")
+        return found.address is None or not found.bracketed or found.spaced
+    return command.verb in ("EHLO", "HELO", "VRFY") and not command.argument
 
 
 def _wrong_class(verb: str, code: int) -> bool:
@@ -63,7 +90,8 @@ def reply_code_not_listed(exchange: Exchange, state: State) -> Iterator[Said]:
     ## Innocent look-alikes
     421, 500 and 501 may answer any command, 530 any that needs TLS or authentication first. Codes that a known
     provider uses on purpose are silent with that provider (Amazon SES throttles with 454; see `docs/providers/`). 554
-    to RCPT, a refusal for policy, is so widespread that it is let pass.
+    and 454 to RCPT and VRFY, refusals for policy, and 450 to MAIL, a limit of rate, are so widespread that they are let
+    pass. 554 inside TLS whose text speaks of security (RFC 3207 §4.1), and to a second STARTTLS.
     """
     command, reply = exchange.command, exchange.reply
     if command is None or reply is None or listed(command.verb, reply.code):
@@ -71,14 +99,17 @@ def reply_code_not_listed(exchange: Exchange, state: State) -> Iterator[Said]:
     verb, code = command.verb, reply.code
     if reply.oddities & (AFTER_GAP | MALFORMED) or state.uncertain or not 200 <= code < 600 or _wrong_class(verb, code):
         return
-    if verb == GREETING or (verb == "RCPT" and code == 554) or (code == 502 and verb in REQUIRED_VERBS) or code == 521:
-        return  # SR120, widespread, SR125, SR113
+    if (verb, code) in _WIDESPREAD or _lacks_security(exchange):
+        return
+    if verb == "STARTTLS" and exchange.encrypted:
+        return  # RFC 3207 names no code for it
+    if verb == GREETING or (code == 502 and verb in REQUIRED_VERBS) or code == 521:
+        return  # SR120, SR125, SR113
     if state.greeting is not None and state.greeting.code in (554, 521) and code in (503, 521, 554):
         return  # RFC 5321 3.1, RFC 7504 3: a server that said so at the greeting
     if code in (503, 504) and verb not in ("HELP", "QUIT", "NOOP", "RSET"):
         return  # 4.1.4: bad sequence of commands; 4.2.2: parameter not implemented
-    provider = providers.known(state.conversation)
-    if provider is not None and provider.explains(verb, code, " ".join(reply.texts)) is not None:
+    if providers.meant(state.conversation, exchange) is not None:
         return
     yield reply.at, f"{code} is not listed as a reply to {_name(verb)}"
 
@@ -122,11 +153,13 @@ def reply_class_impossible(exchange: Exchange, state: State) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    334 during AUTH. Commands of extensions that are not known here. Anything after a gap, where reply and command may
-    not belong together.
+    334 during AUTH. 353 to a message whose MAIL asked for PRDR: a reply for each recipient follows. Commands of
+    extensions that are not known here. Anything after a gap, where reply and command may not belong together.
     """
     command, reply = exchange.command, exchange.reply
     if command is None or reply is None or state.uncertain or reply.oddities & AFTER_GAP:
+        return
+    if reply.code in PER_RECIPIENT and exchange.data is not None and _asked_for_prdr(state):
         return
     if command.verb != GREETING and _wrong_class(command.verb, reply.code):
         yield reply.at, f"{reply.code} cannot answer {_name(command.verb)}"
@@ -255,7 +288,8 @@ def required_command_not_implemented(exchange: Exchange, state: State) -> Iterat
     ```
 
     ## Innocent look-alikes
-    500 for a line above 512 octets, or for one with control characters or arguments it must not have. 502 to VRFY is
+    500 for a line above 512 octets, or for one with control characters, arguments it must not have or no path where one
+    is due: 500 says "syntax error" too. 502 to VRFY is
     in its row of the table. 500 to HELO on LMTP is right (RFC 2033 §4.1).
     """
     command, reply = exchange.command, exchange.reply
@@ -266,6 +300,8 @@ def required_command_not_implemented(exchange: Exchange, state: State) -> Iterat
     if command.verb in ("DATA", "RSET", "QUIT") and command.argument:
         return
     if command.outstanding and command.verb not in ("MAIL", "RCPT"):
+        return
+    if reply.code == 500 and _malformed(command):
         return
     yield reply.at, f"{reply.code} to {command.verb}, which every server must implement"
 
@@ -307,12 +343,14 @@ def rset_not_answered_250(exchange: Exchange, state: State) -> Iterator[Said]:
 
     ## Innocent look-alikes
     421 (the server shuts down). 501 to RSET with an argument. 503 or 521 after a greeting that refused service.
-    500 and 502 are SR125's.
+    500 and 502 are SR125's. 530 before TLS and 554 in TLS whose texts speak of security (RFC 3207 §4, §4.1).
     """
     command, reply = exchange.command, exchange.reply
     if command is None or reply is None or reply.code in (250, 421, 500, 502) or state.uncertain:
         return
     refused = state.greeting is not None and state.greeting.code != 220
+    if _lacks_security(exchange):
+        return
     if not command.argument and not command.oddities and not refused and not reply.oddities & AFTER_GAP:
         yield reply.at, f"{reply.code} to RSET: only 250 is allowed"
 

@@ -110,11 +110,13 @@ def enhanced_code_contradicts_reply(exchange: Exchange) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    A text that begins with a version number or an IP address.
+    A text that begins with a version number or an IP address, as in a greeting or in a reply to HELP.
     """
     reply = exchange.reply
     if reply is None or reply.enhanced is None or not _whole(reply):
         return
+    if exchange.command is not None and exchange.command.verb in _EXEMPT and reply.code < 300:
+        return  # a text, and no promise of a status code
     if reply.enhanced[0] in "245" and reply.enhanced[0] != str(reply.code)[0]:
         yield reply.at, f"reply {reply.code} with enhanced code {reply.enhanced}: their classes differ"
 

@@ -10,7 +10,7 @@ from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, MALFORMED, Exchange, Reply
 from smtpdebug.rules.registry import Said, rule
 from smtpdebug.rules.state import State
-from smtpdebug.rules.syntax import path
+from smtpdebug.rules.syntax import number, path
 
 _STARTTLS_FIRST: Final = re.compile(r"(?:must|need to|required to)\s+(?:issue|use|do)\s+(?:a\s+)?STARTTLS", re.I)
 
@@ -242,7 +242,9 @@ def size_refused_with_another_code(exchange: Exchange, state: State) -> Iterator
     command, reply = exchange.command, exchange.reply
     if command is None or reply is None or reply.code in (552, 452, 421) or state.uncertain:
         return
-    limit, declared = state.extensions.get("SIZE", ""), path(command.argument, "FROM").value("SIZE") or ""
-    over = limit.isdigit() and declared.isdigit() and 0 < int(limit[:20]) < int(declared[:20])
-    if over and re.search(r"size|big|large|exceed", " ".join(reply.texts), re.I):
+    limit, declared = (
+        number(state.extensions.get("SIZE", "")),
+        number(path(command.argument, "FROM").value("SIZE") or ""),
+    )
+    if limit and declared and limit < declared and re.search(r"size|big|large|exceed", " ".join(reply.texts), re.I):
         yield reply.at, f"{reply.code} for a message above the SIZE limit: 552 is expected"

@@ -13,7 +13,8 @@ from smtpdebug.rules.state import State
 from smtpdebug.rules.syntax import path
 
 _TOO_MANY: Final = re.compile(r"too many (?:recipients|rcpt)|recipients? limit|maximum (?:number of )?recipients", re.I)
-_OVER_TIME: Final = re.compile(r"today|daily|per (?:hour|day)|quota", re.I)
+_OVER_TIME: Final = re.compile(r"today|daily|per (?:hour|day)|quota|(?:recipients|rcpt) from ", re.I)
+"""A limit over many messages; "too many recipients from ADDRESS" is Postfix's smtpd_client_recipient_rate_limit."""
 _UNKNOWN_USER: Final = re.compile(r"unknown|no such|does not exist|not found|no mailbox|invalid user", re.I)
 
 
@@ -250,15 +251,14 @@ def fewer_than_100_recipients(exchange: Exchange, state: State) -> Iterator[Said
     ```
 
     ## Innocent look-alikes
-    A limit announced with LIMITS RCPTMAX (RFC 9422). Limits over many messages ("too many recipients today").
+    A limit announced with LIMITS RCPTMAX (RFC 9422). Limits over many messages ("too many recipients today", and
+    Postfix's "too many recipients from" an address).
     """
     reply = exchange.reply
     if reply is None or state.mail is None or state.uncertain or state.rcpt_sent >= 100:
         return
     text = " ".join(reply.texts)
-    if "RCPTMAX" in state.extensions.get("LIMITS", "").upper() or re.search(
-        r"today|daily|per (?:hour|day)|quota", text
-    ):
+    if "RCPTMAX" in state.extensions.get("LIMITS", "").upper() or _OVER_TIME.search(text):
         return
     if _TOO_MANY.search(text):
         yield reply.at, f"too many recipients at number {state.rcpt_sent + 1}: 100 must be possible"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
-from smtpdebug.model.smtp import AFTER_GAP, MALFORMED, UNTERMINATED, Exchange, Reply
+from smtpdebug.model.smtp import AFTER_GAP, END_OF_DATA, MALFORMED, UNTERMINATED, Exchange, Reply
+from smtpdebug.rules import providers
 from smtpdebug.rules.registry import BARE, OFF_TABLE, UNASKED, UNKNOWN_VERB, Said, rule
 from smtpdebug.rules.scope import one_direction
 from smtpdebug.rules.state import State
+from smtpdebug.rules.table import shown_verb
 
 
 def _whole(reply: Reply) -> bool:
@@ -282,6 +284,60 @@ def bare_reply_code(exchange: Exchange) -> Iterator[Said]:
 
 
 @rule(
+    id="SR111",
+    on=Exchange,
+    severity=Severity.ERROR,
+    since="0.1",
+    refs=("RFC 5321 §4.2",),
+    verbs=("QUIT",),
+    replies=(2,),
+)
+def command_never_answered(exchange: Exchange, state: State) -> Iterator[Said]:
+    """A command without a reply, although the server answered a later one.
+
+    ## Why it matters
+    "Every command MUST generate exactly one reply." A client that got one reply too few takes each later reply for the
+    one before: it is as wrong about its messages as after one too many.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: NOOP
+    -- 10s --
+    C: RSET                                       <- SR111
+    S: 250 OK
+    C: QUIT
+    S: 221 bye
+    ```
+
+    ## Instead
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: NOOP
+    S: 250 OK
+    C: QUIT
+    S: 221 bye
+    ```
+
+    ## Innocent look-alikes
+    Which of the commands before it got none cannot be seen where their replies look alike: the last one is named.
+    Captures with gaps, of one direction, or of the middle of a conversation are not judged; nor is what follows 421.
+    """
+    previous = state.previous
+    if previous is None or previous.reply is not None or state.lossy or state.lmtp or state.closing is not None:
+        return
+    command, stream = previous.command, state.conversation.stream
+    if command is None or any(stream.missing) or one_direction(stream):
+        return
+    name = "the end of mail data" if command.verb == END_OF_DATA else shown_verb(command)
+    yield command.at, f"no reply to {name}, or to a command before it, although QUIT was answered"
+
+
+@rule(
     id="SR110",
     on=Exchange,
     severity=Severity.ERROR,
@@ -314,7 +370,8 @@ def reply_nobody_asked_for(exchange: Exchange, state: State) -> Iterator[Said]:
 
     ## Innocent look-alikes
     421 may come at any time (§3.8). One reply per recipient after the mail data is LMTP. Replies after a gap, in
-    captures of one direction or of the middle of a conversation are not judged. A server without TLS answers a
+    captures of one direction or of the middle of a conversation are not judged. A reply in the middle of the mail data
+    is SD210's. What a known provider sends on purpose (`docs/providers/`). A server without TLS answers a
     ClientHello as if it were a line.
     """
     reply = exchange.reply
@@ -325,4 +382,7 @@ def reply_nobody_asked_for(exchange: Exchange, state: State) -> Iterator[Said]:
         return  # the server took the ClientHello for a command line
     if one_direction(stream) or (not stream.bytes[0] and state.index == 0):
         return  # nothing of the client is in the capture
+    entry = providers.meant(state.conversation, exchange)
+    if state.data_open or (entry is not None and entry.off_table):
+        return  # SD210: it waits for the end of the mail data, and the client for nothing
     yield reply.at, f"{reply.code} although no command was waiting for a reply"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import AFTER_GAP, GREETING, MALFORMED, Conversation, Exchange, Reply
+from smtpdebug.rules.closing import SERVER_TIMEOUT_NS, idle_ns
 from smtpdebug.rules.registry import MULTILINE, OFF_TABLE, REFUSED_GREETING, UNFINISHED, Said, rule
 from smtpdebug.rules.state import HELLOS, State
 from smtpdebug.rules.syntax import is_domain, is_keyword, is_literal
@@ -17,6 +18,10 @@ def _first_word(reply: Reply) -> str:
         return ""
     words = reply.lines[0][4:].decode("utf-8", "backslashreplace").split(None, 1)
     return words[0] if words else ""
+
+
+def _spoke_early(exchange: Exchange, greeting: Reply) -> bool:
+    return exchange.command is not None and 0 <= exchange.command.acked < greeting.end
 
 
 def _whole(reply: Reply) -> bool:
@@ -127,12 +132,16 @@ def greeting_554_closed_at_once(conversation: Conversation, state: State) -> Ite
     ```
 
     ## Innocent look-alikes
-    521 and 421 greetings: there the server may close at once (RFC 7504 §3, §3.8).
+    521 and 421 greetings: there the server may close at once (RFC 7504 §3, §3.8). A server that waited five minutes
+    for the QUIT, or that said 421 in the end. 554 as the answer to a client that spoke before the greeting.
     """
     reply = state.greeting
     if reply is None or reply.code != 554 or state.lossy or state.quit_sent or not _whole(reply):
         return
-    if conversation.stream.closed_by in ("server-fin", "server-rst"):
+    if state.closing is not None or any(_spoke_early(exchange, reply) for exchange in conversation.exchanges[1:]):
+        return
+    stream = conversation.stream
+    if stream.closed_by in ("server-fin", "server-rst") and idle_ns(conversation) < SERVER_TIMEOUT_NS:
         yield reply.at, "the server closed after its 554 greeting without waiting for QUIT"
 
 
@@ -209,12 +218,13 @@ def extensions_listed_to_helo(exchange: Exchange) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    Several lines of free text (a notice about use of the service): legal, no keyword of an extension in them.
+    Several lines of free text (a notice about use of the service): legal, no keyword of an extension begins them
+    in capitals.
     """
     reply = exchange.reply
     if reply is None or len(reply.lines) < 2 or not _whole(reply):
         return
-    words = [text.split(None, 1)[0].upper() for text in reply.texts[1:] if text.strip()]
+    words = [text.split(None, 1)[0] for text in reply.texts[1:] if text.strip()]
     found = [word for word in words if word in MULTILINE_KEYWORDS and word != "HELP"]
     if found:
         yield reply.at, f"the reply to HELO lists {', '.join(found[:4])}"
@@ -339,15 +349,15 @@ def ehlo_keyword_malformed(exchange: Exchange) -> Iterator[Said]:
     ```
 
     ## Innocent look-alikes
-    `AUTH=LOGIN`, which clients of the last century look for, stands beside AUTH on many servers: let pass. A bare
-    last line is SR107's business.
+    `AUTH=LOGIN` (and Exchange's `X-EXPS=LOGIN`), which clients of the last century look for, stands beside AUTH on many
+    servers: let pass. A bare last line is SR107's business.
     """
     reply = exchange.reply
     if reply is None or len(reply.lines) < 2 or not _whole(reply):
         return
     for line in reply.lines[1:]:
         word = line[4:].split(b" ", 1)[0].decode("utf-8", "backslashreplace")
-        if not is_keyword(word) and line[4:].strip() and not word.upper().startswith("AUTH="):
+        if not is_keyword(word) and line[4:].strip() and not word.upper().startswith(("AUTH=", "X-EXPS=")):
             yield reply.at, f"{word[:40]!r} is no EHLO keyword"
             return
 

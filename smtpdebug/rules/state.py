@@ -38,6 +38,7 @@ from smtpdebug.rules.registry import (
     REFUSED_TLS,
     STARTED_TLS,
 )
+from smtpdebug.rules.table import KNOWN_VERBS
 
 HELLOS: Final = frozenset({"EHLO", "HELO", "LHLO"})
 
@@ -81,6 +82,8 @@ class State(msgspec.Struct, gc=False, eq=False):
     """354 was given, the end of mail data has not been judged yet."""
     data_refused: bool = False
     """DATA of this transaction was refused."""
+    spilled: bool = False
+    """DATA was refused and the message came all the same: its lines are read as commands."""
     ended: int = 0
     """Replies so far to the end of the last mail data (LMTP gives several)."""
     ended_accepted: int = 0
@@ -88,9 +91,9 @@ class State(msgspec.Struct, gc=False, eq=False):
     bdat_open: bool = False
     """At least one chunk was accepted and LAST has not come."""
     bdat_failed: bool = False
-    """A chunk was refused and neither RSET nor EHLO came since."""
+    """A chunk before the last was refused and neither RSET nor EHLO came since."""
     bdat_last: bool = False
-    """LAST was accepted, and neither MAIL, RSET nor EHLO came since."""
+    """LAST ended the message, taken or not, and neither MAIL, RSET nor EHLO came since."""
     bdat_bytes: int = 0
     transactions: int = 0
     """MAIL commands accepted so far (since the connection began)."""
@@ -112,6 +115,11 @@ class State(msgspec.Struct, gc=False, eq=False):
     def offers(self, keyword: str) -> bool:
         """Whether the EHLO in force offered the extension."""
         return keyword in self.extensions
+
+    def repeats(self, exchange: Exchange) -> bool:
+        """Whether this is a further reply to the command of the exchange before: LMTP and PRDR, one a recipient."""
+        before = self.previous
+        return before is not None and before.command is not None and before.command is exchange.command
 
     def in_flight(self, exchange: Exchange) -> list[Exchange]:
         """The exchanges whose replies the client had not seen when it sent this command (its pipelining group)."""
@@ -175,13 +183,15 @@ class State(msgspec.Struct, gc=False, eq=False):
             step = _STEPS.get(command.verb)
             if step is not None:
                 step(self, exchange, command, reply)
+            elif self.data_refused:
+                self.spilled = self.spilled or is_spilled(command)
         self.previous = exchange
         self.index += 1
 
     def reset_transaction(self) -> None:
         """RSET, EHLO, HELO, the end of mail data (RFC 5321 4.1.1.5)."""
         self.mail = None
-        self.mail_refused = self.data_open = self.data_refused = False
+        self.mail_refused = self.data_open = self.data_refused = self.spilled = False
         self.rcpt_sent = self.rcpt_accepted = self.rcpt_refused = 0
         self.bdat_open = self.bdat_failed = self.bdat_last = False
         self.bdat_bytes = 0
@@ -217,6 +227,12 @@ class State(msgspec.Struct, gc=False, eq=False):
             self.uncertain = self.lossy = True
 
 
+def is_spilled(command: Command) -> bool:
+    """Whether a line behind a refused DATA is one of the message: no command, nor the dot of RFC 2920 3.1."""
+    verb = command.verb
+    return verb not in KNOWN_VERBS and not verb.startswith("(") and command.line.strip() not in (b".", b"")
+
+
 def begin(conversation: Conversation) -> State:
     """The model at the first exchange."""
     state = State(conversation, lmtp=conversation.protocol == "lmtp")
@@ -236,9 +252,9 @@ def _extensions(lines: tuple[bytes, ...]) -> tuple[tuple[str, str], ...]:
         keyword, _, parameters = line[4:].decode("utf-8", "backslashreplace").strip().partition(" ")
         key = keyword.upper()
         if key.startswith("AUTH="):  # what clients before RFC 2554 look for; same meaning
-            key, parameters = "AUTH", f"{keyword[5:]} {parameters}".strip()
-            if "AUTH" in found:
-                continue
+            key, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+        if key == "AUTH":  # one list, where both forms are there
+            parameters = " ".join(dict.fromkeys(f"{found.get(key, '')} {parameters}".split()))
         if key:
             found[key] = parameters.strip()
     return tuple(found.items())
@@ -330,18 +346,28 @@ def _end_of_data(state: State, exchange: Exchange, command: Command, reply: Repl
 
 
 def _bdat(state: State, exchange: Exchange, command: Command, reply: Reply | None) -> None:
+    if state.repeats(exchange):
+        state.ended += 1
+        return
     last = command.argument.upper().endswith("LAST")
+    state.ended = 1 if last else 0
+    over = last and reply is not None and reply.code != 503
     if reply is None:
         state.uncertain = True
-    elif not 200 <= reply.code < 300:
-        state.bdat_failed = True
-    elif last:
+    elif over:
         state.ended_accepted = state.rcpt_accepted
         state.reset_transaction()
         state.bdat_last = True
+    elif not 200 <= reply.code < 300:
+        state.bdat_failed = not last
     else:
         state.bdat_open = True
         state.bdat_bytes += exchange.data.bytes if exchange.data is not None else 0
+
+
+def _turn(state: State, exchange: Exchange, command: Command, reply: Reply | None) -> None:
+    if reply is not None and 200 <= reply.code < 300:  # RFC 2645 5.3: from here on the server is the client
+        state.uncertain = state.lossy = True
 
 
 def _rset(state: State, exchange: Exchange, command: Command, reply: Reply | None) -> None:
@@ -374,6 +400,8 @@ _STEPS: Final[dict[str, Callable[[State, Exchange, Command, Reply | None], None]
     "DATA": _data,
     END_OF_DATA: _end_of_data,
     "BDAT": _bdat,
+    "ATRN": _turn,
+    "TURN": _turn,
     "RSET": _rset,
     "QUIT": _quit,
     "XCLIENT": _xclient,

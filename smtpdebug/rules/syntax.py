@@ -30,6 +30,8 @@ _COMMON_PATH: Final = re.compile(
 _COMMON_SIZE: Final = re.compile(r"FROM:<[A-Za-z0-9_+.@-]+> SIZE=([0-9]+)(?: BODY=[78A-Z]+)?\Z", re.IGNORECASE)
 _XTEXT: Final = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 
+_NUMBER: Final = 20
+
 LONGEST_JUDGED: Final = 4096
 """Arguments longer than this are overlong lines first of all; their grammar is not looked at."""
 
@@ -96,9 +98,14 @@ def is_plain_name(argument: str) -> bool:
     return _FULL_NAME.match(argument) is not None and not argument.startswith("localhost.")
 
 
-def is_plain(argument: str) -> bool:
-    """Whether the argument of MAIL or RCPT begins with a path that needs no closer look."""
-    return _COMMON_PATH.match(argument) is not None
+def is_plain(argument: str, keyword: str) -> bool:
+    """Whether the argument of MAIL or RCPT begins with the keyword and a path that needs no closer look."""
+    return _COMMON_PATH.match(argument) is not None and argument[: len(keyword)].upper() == keyword
+
+
+def number(text: str) -> int | None:
+    """The number that the text is, in ASCII digits alone, of a length that anybody means; else ``None``."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _NUMBER else None
 
 
 def _closing(text: str) -> int:

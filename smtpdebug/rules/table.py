@@ -34,7 +34,7 @@ _REQUIRETLS: Final = Source("RFC 8689 §5", "REQUIRETLS", "RFC 8689 (2019)")
 _XCLIENT: Final = Source("Postfix XCLIENT_README", "XCLIENT", "Postfix 3.7")
 _XFORWARD: Final = Source("Postfix XFORWARD_README", "XFORWARD", "Postfix 3.7")
 _LMTP: Final = Source("RFC 2033 §4.1", "", "RFC 2033 (1996)")
-_PRDR: Final = Source("draft-hall-prdr-00 §4", "PRDR", "2010")
+_PRDR: Final = Source("draft-hall-prdr-00 §4.5", "PRDR", "2010")
 
 ANY_COMMAND: Final = {500: _BASE, 501: _BASE, 421: _BASE}
 """What any command may get "if the corresponding unusual circumstances are encountered"."""
@@ -71,6 +71,9 @@ EXPECTED: Final[dict[str, dict[int, Source]]] = {
 }
 """Verb -> code -> source. DATA's own row ends with the codes of the refusals that RFC 5321 4.2.5 and 4.3.2 allow after
 it: a server that refuses for policy at DATA says the same before 354 as after it."""
+
+PER_RECIPIENT: Final = {353: _PRDR}
+"""To the end of mail data, where MAIL asked for it: a reply for each recipient and one for the message follow."""
 
 FROM_EXTENSIONS: Final = {
     530: (_STARTTLS, _AUTH),

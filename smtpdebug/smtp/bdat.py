@@ -61,8 +61,7 @@ class ChunkReader:
         assert self._whole is not None
         inside = min(length, self._left)
         for each in (self._body, self._whole):
-            each.data.missing += inside
-            each.broken = True
+            each.gap(inside)
         self._left -= inside
         return length - inside, None if self._left else self.end()
 
@@ -75,6 +74,8 @@ class ChunkReader:
         last = self._last and not cut
         entry.done = True
         for each in (body, whole):
+            if last:
+                each.last_octet()
             each.data.ended = last
             each.finish()
         whole.data.end = body.data.end

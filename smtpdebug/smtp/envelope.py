@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from smtpdebug.model.smtp import END_OF_DATA, Exchange, MailData, Message, Recipient
 from smtpdebug.smtp.grammar import chunk_size, path_of
 
 _ENDS = frozenset(("EHLO", "HELO", "LHLO", "RSET", "QUIT", "STARTTLS", "XCLIENT"))
 _CONCERNED = _ENDS | {"MAIL", "SEND", "SOML", "SAML", "RCPT", "BDAT", END_OF_DATA}
+
+PER_RECIPIENT = 353
+"""After it come a reply for each accepted recipient and one for the message (draft-hall-prdr-00 section 4.5)."""
+_PRDR = re.compile(r" PRDR(?: |\Z)", re.IGNORECASE)
 
 
 def _fine(code: int | None) -> bool:
@@ -17,13 +23,15 @@ def _fine(code: int | None) -> bool:
 class Envelopes:
     """Follows the transactions of one conversation; finished ones are appended to ``messages``, up to ``limit``."""
 
-    __slots__ = ("_limit", "current", "lmtp", "messages")
+    __slots__ = ("_limit", "current", "lmtp", "messages", "per_recipient")
 
     def __init__(self, limit: int, *, lmtp: bool) -> None:
         self._limit = limit
         self.messages: list[Message] = []
         self.current: Message | None = None
         self.lmtp = lmtp
+        self.per_recipient = False
+        """MAIL of the open transaction asked for PRDR."""
 
     def accepted(self) -> list[Recipient]:
         """Recipients of the open transaction that the server took."""
@@ -55,38 +63,44 @@ class Envelopes:
             if _fine(code):
                 self.finish()
                 self.current = Message(mail_from=path_of(command.argument), recipients=[])
+                self.per_recipient = _PRDR.search(command.argument) is not None
         elif verb == END_OF_DATA:
-            self._delivered(exchange, code)
+            self._delivered(exchange, code, exchange.data)
         elif verb == "BDAT" and exchange.data is not None:
-            self._chunk(command.argument, code, whole or exchange.data)
+            self._chunk(exchange, command.argument, code, whole or exchange.data)
         elif verb in _ENDS and (_fine(code) or verb == "QUIT"):
             self.finish()
 
-    def _delivered(self, exchange: Exchange, code: int | None) -> None:
-        """A reply to the end of mail data; with LMTP one of several, and the last one ends the transaction."""
+    def _delivered(self, exchange: Exchange, code: int | None, data: MailData | None) -> None:
+        """A reply to the end of mail data; of LMTP and PRDR one of several, and the last one ends the transaction."""
         current = self.current
         if current is None:
-            if exchange.data is None:
+            if data is None:
                 return
             current = self.current = Message(mail_from="", recipients=[])
         if current.data is None:
-            current.data = exchange.data
-        current.code = code if current.code is None or not self.lmtp else min(current.code, code or current.code)
-        if exchange.recipient is not None:
-            for one in current.recipients:
-                if one.address == exchange.recipient and _fine(one.code):
-                    one.code = code if code is not None else one.code
-        else:
+            current.data = data
+        if code == PER_RECIPIENT and self.per_recipient:
+            return
+        if exchange.recipient is None:
+            current.code = code
             self._append()
+            return
+        if self.lmtp:
+            current.code = code if current.code is None else min(current.code, code or current.code)
+        for one in current.recipients:
+            if one.address == exchange.recipient and _fine(one.code):
+                one.code = code if code is not None else one.code
 
-    def _chunk(self, argument: str, code: int | None, whole: MailData) -> None:
+    def _chunk(self, exchange: Exchange, argument: str, code: int | None, whole: MailData) -> None:
         if self.current is None:
             self.current = Message(mail_from="", recipients=[])
         self.current.data = whole
-        self.current.code = code
         size = chunk_size(argument)
         if size is not None and size[1]:
-            self._append()
+            self._delivered(exchange, code, whole)
+        else:
+            self.current.code = code
 
     def _append(self) -> None:
         if self.current is not None:

@@ -41,7 +41,18 @@ _TEXT_LINE: Final = 1000
 class Body:
     """Counts, hashes and keeps what of mail data is to be kept; given the octets with transparency undone."""
 
-    __slots__ = ("_header_limit", "_headers", "_keep", "_mid_line", "broken", "data", "hasher")
+    __slots__ = (
+        "_after_gap",
+        "_header_limit",
+        "_headers",
+        "_keep",
+        "_last",
+        "_line",
+        "_mid_line",
+        "broken",
+        "data",
+        "hasher",
+    )
 
     def __init__(self, limits: Limits, data: MailData) -> None:
         self._keep = limits.body_bytes
@@ -52,6 +63,10 @@ class Body:
         self._headers: bytearray | None = bytearray()
         self._header_limit = limits.header_bytes
         self._mid_line = False
+        self._last = b""
+        """The last octet of BDAT so far, and how long its line is by now."""
+        self._line = 0
+        self._after_gap = False
 
     def follows(self, whole: Body) -> None:
         """This is a further chunk of ``whole``: it begins where that stands, in the headers or after them."""
@@ -59,6 +74,7 @@ class Body:
             self._headers = None
         else:
             self._mid_line = bool(whole._headers) and whole._headers[-1] != 10
+        self._last, self._line, self._after_gap = whole._last, whole._line, whole._after_gap
 
     def add(self, content: bytes) -> None:
         """The next octets of the message."""
@@ -80,7 +96,41 @@ class Body:
         odd = part.translate(None, ORDINARY)
         if odd:
             data.oddities |= oddities_of(odd)
+        self._line_ends(part)
         self.add(part)
+
+    def _line_ends(self, part: bytes) -> None:
+        """What is odd about the lines that the octets of BDAT make, where they are text."""
+        if self._after_gap:  # of the line that the gap cut nothing is known
+            part = part[part.find(b"\n") + 1 or len(part) :]
+            self._after_gap = not part
+        if not part:
+            return
+        data = self.data
+        seen = self._last + part if self._last == b"\r" else part
+        ends = seen.count(b"\r\n")
+        if seen.count(b"\n") != ends:
+            data.oddities |= BARE_LF
+        if seen.count(b"\r") - (seen[-1] == 13) != ends:  # a CR at the very end may get its LF yet
+            data.oddities |= BARE_CR
+        first = part.find(b"\n")
+        length = self._line + (first + 1 if first >= 0 else len(part))
+        longest = max(length, _long_line(part[first + 1 :]) if first >= 0 else 0)
+        if longest > max(data.longest_line, _TEXT_LINE):
+            data.longest_line = longest
+            data.oddities |= LONG_LINE
+        self._last, self._line = part[-1:], length if first < 0 else len(part) - part.rfind(b"\n") - 1
+
+    def gap(self, length: int) -> None:
+        """``length`` octets of a BDAT chunk are missing."""
+        self.data.missing += length
+        self.broken = self._after_gap = True
+        self._last, self._line = b"", 0
+
+    def last_octet(self) -> None:
+        """No more octets of BDAT come: a CR at the end stays bare."""
+        if self._last == b"\r":
+            self.data.oddities |= BARE_CR
 
     def _add_headers(self, headers: bytearray, content: bytes) -> bytes:
         """Collect header lines up to the empty line; gives back what belongs to the body."""

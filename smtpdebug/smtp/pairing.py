@@ -7,19 +7,22 @@ had of each other (``acked``), then packet times; never the order in which the b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from smtpdebug.model.smtp import END_OF_DATA, GREETING, Command, Exchange, Injected, Lost, MailData, Reply, TimelineItem
 from smtpdebug.model.streams import SERVER, Gap, Limits
-from smtpdebug.smtp.envelope import Envelopes
+from smtpdebug.smtp.envelope import PER_RECIPIENT, Envelopes
 
 _EARLY_REPLIES: Final = 256
 """Replies held for commands still to be seen."""
 _WAITING: Final = 4096
 """Commands that wait for replies; the oldest is left unanswered beyond."""
+_NEVER_221: Final = frozenset(
+    ("EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", END_OF_DATA, "BDAT", "RSET", "NOOP", "VRFY", "HELP")
+)
 _EARLY_NS: Final = 1_000_000
 """Where nothing but time tells: a reply this much older than the next command does not answer it. Captures put
 packets of the two directions in the wrong order by less."""
@@ -42,7 +45,7 @@ class Pending(msgspec.Struct, gc=False):
     last: bool = False
     """LMTP: the reply for the last recipient."""
     again: bool = False
-    """LMTP: not the first reply to its command."""
+    """LMTP, PRDR: not the first reply to its command."""
 
 
 class Pairing:
@@ -133,6 +136,10 @@ class Pairing:
             if self._resync is not None and self._skip_lost(reply):
                 return True
             head = pending[0]
+            if reply.code == 221 and self._is_for_quit(reply, head):
+                if self.skip(1):
+                    return True
+                continue
             if not self._may_answer(reply, head):
                 if self._has_second_thoughts(reply):
                     return True
@@ -172,6 +179,17 @@ class Pairing:
             return False  # no answer to DATA, so to a command before it that the capture lacks
         return early <= (0 if reply.code == 421 else _EARLY_NS)
 
+    def _is_for_quit(self, reply: Reply, head: Pending) -> bool:
+        """Whether a 221 answers a QUIT further back: then the server left what is at the head without a reply."""
+        command = head.exchange.command
+        if command is None or command.verb not in _NEVER_221:
+            return False
+        for entry in self.pending:
+            command = entry.exchange.command
+            if command is not None and command.verb == "QUIT":
+                return self._may_answer(reply, entry)
+        return False
+
     def alone(self, reply: Reply) -> None:
         """A reply that nobody asked for: it stands before the commands that wait."""
         exchange = Exchange(command=None, reply=reply, encrypted=reply.encrypted)
@@ -192,6 +210,8 @@ class Pairing:
     def _pair(self, head: Pending, reply: Reply) -> None:
         if head.fans_out:
             self._fan_out(head)
+        elif reply.code == PER_RECIPIENT and self.envelopes.per_recipient and head.exchange.data is not None:
+            self._expect(head, [*(one.address for one in self.envelopes.accepted()), None])
         pending, exchange = self.pending, head.exchange
         pending.popleft()
         exchange.reply = reply
@@ -249,17 +269,23 @@ class Pairing:
             return
         first = head.exchange
         first.recipient = recipients[0].address
+        more = self._expect(head, [one.address for one in recipients[1:]])
+        (more[-1] if more else head).last = True
+
+    def _expect(self, head: Pending, recipients: Sequence[str | None]) -> list[Pending]:
+        """Further replies to the command at the head: an exchange each, behind its own."""
+        first = head.exchange
         index = next((i for i in range(len(self.exchanges) - 1, -1, -1) if self.exchanges[i] is first), -1)
         more = []
-        for one in recipients[1:]:
-            exchange = Exchange(first.command, None, None, first.encrypted, first.data, one.address)
+        for recipient in recipients:
+            exchange = Exchange(first.command, None, None, first.encrypted, first.data, recipient)
             more.append(Pending(exchange, head.since, done=head.done, whole=head.whole, again=True))
-        (more[-1] if more else head).last = True
         if index >= 0:
             self.exchanges[index + 1 : index + 1] = [entry.exchange for entry in more]
         self.pending.popleft()
         self.pending.extendleft(reversed(more))
         self.pending.appendleft(head)
+        return more
 
     # -- losses
 

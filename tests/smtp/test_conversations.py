@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from smtpdebug.model.smtp import (
     AFTER_GAP,
+    BARE_CR,
     BARE_LF,
+    LONG_LINE,
     MALFORMED,
     UNTERMINATED,
     Conversation,
@@ -189,6 +193,84 @@ def test_lmtp_codes_by_recipient() -> None:
     ]
     (message,) = conversation.messages
     assert [(r.address, r.code) for r in message.recipients] == [("b@y", 250), ("c@y", 552)]
+
+
+def test_lmtp_codes_by_recipient_after_bdat() -> None:
+    """RFC 2033 section 4.2 with RFC 3030: the last chunk is answered once a recipient, the others once."""
+    conversation = dialogue(
+        """
+        S: 220 mx
+        C: LHLO c
+        S: 250 mx
+        C: MAIL FROM:<a@x>
+        S: 250 ok
+        C: RCPT TO:<b@y>
+        S: 250 ok
+        C: RCPT TO:<c@y>
+        S: 250 ok
+        C: BDAT 3
+        C! abc
+        S: 250 more
+        C: BDAT 2 LAST
+        C! de
+        S: 550 b
+        S: 250 c
+        C: QUIT
+        S: 221 bye
+        """
+    )
+    assert pairs(conversation)[-4:] == [("BDAT", 250), ("BDAT", 550), ("BDAT", 250), ("QUIT", 221)]
+    (message,) = conversation.messages
+    assert [(r.address, r.code) for r in message.recipients] == [("b@y", 550), ("c@y", 250)]
+    assert message.data is not None
+    assert (message.data.bytes, message.code) == (5, 250)
+
+
+@pytest.mark.parametrize("sent", ["C: DATA\nS: 354 go\nC: hi\nC: .", "C: BDAT 4 LAST\nC! hi\\r\\n"])
+def test_prdr_has_a_reply_a_recipient_and_one_for_the_message(sent: str) -> None:
+    """draft-hall-prdr-00 section 4.5: 353, one reply for each accepted recipient, and the final one."""
+    conversation = dialogue(
+        "S: 220 mx\nC: EHLO c\nS: 250-mx\nS: 250-CHUNKING\nS: 250 PRDR\n"
+        "C: MAIL FROM:<a@x> PRDR\nS: 250 ok\nC: RCPT TO:<no@y>\nS: 550 no\n"
+        "C: RCPT TO:<b@y>\nS: 250 ok\nC: RCPT TO:<c@y>\nS: 250 ok\n"
+        f"{sent}\nS: 353 each\nS: 250 b\nS: 550 c\nS: 250 all but c\nC: QUIT\nS: 221 bye"
+    )
+    end = [(e.recipient, e.reply.code) for e in conversation.exchanges if e.data is not None and e.reply is not None]
+    assert end == [(None, 353), ("b@y", 250), ("c@y", 550), (None, 250)]
+    assert pairs(conversation)[-1] == ("QUIT", 221)
+    (message,) = conversation.messages
+    assert [(r.address, r.code) for r in message.recipients] == [("no@y", 550), ("b@y", 250), ("c@y", 550)]
+    assert message.code == 250
+
+
+def test_221_answers_quit_and_leaves_what_has_no_reply_without_one() -> None:
+    conversation = dialogue(HAIL + "C: NOOP\n-- 10s --\nC: RSET\nS: 250 ok\nC: QUIT\nS: 221 bye")
+    assert [e.reply and e.reply.code for e in conversation.exchanges[-3:]] == [250, None, 221]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "oddities"),
+    [
+        (["a\\r\\nb\\r\\n"], 0),
+        (["a\\r", "\\nb\\r\\n"], 0),
+        (["a\\n", "b\\r\\n"], BARE_LF),
+        (["a\\r", "b\\r\\n"], BARE_CR),
+        (["a\\r\\nb\\r"], BARE_CR),
+        (["x" * 998 + "\\r\\n"], 0),
+        (["x" * 500, "x" * 499 + "\\r\\n"], LONG_LINE),
+        (["a\\r\\n" + "x" * 999 + "\\r\\n", "b\\r\\n"], LONG_LINE),
+    ],
+)
+def test_line_ends_of_bdat_are_looked_at_across_chunks(chunks: list[str], oddities: int) -> None:
+    sizes = [len(chunk.replace("\\r", "r").replace("\\n", "n")) for chunk in chunks]
+    sent = "".join(
+        f"C: BDAT {size}{' LAST' if n == len(chunks) - 1 else ''}\nC! {chunk}\nS: 250 ok\n"
+        for n, (size, chunk) in enumerate(zip(sizes, chunks, strict=True))
+    )
+    conversation = dialogue(HAIL + "C: MAIL FROM:<a@x>\nS: 250 ok\nC: RCPT TO:<b@y>\nS: 250 ok\n" + sent)
+    (message,) = conversation.messages
+    assert message.data is not None
+    assert message.data.oddities & (BARE_LF | BARE_CR | LONG_LINE) == oddities
 
 
 def test_gap_in_mail_data() -> None:

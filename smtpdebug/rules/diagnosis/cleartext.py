@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from smtpdebug.model.smtp import Injected
 from smtpdebug.rules.diagnosis.facts import Facts, keywords, quote, side_name
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
 from smtpdebug.rules.starttls import masked_greeting, masked_keyword, masked_verb
+
+_NO_TLS: Final = words(r"^(?!.*(?:already|advertised))")
+"""Not the answer to a second STARTTLS inside TLS."""
 
 
 @diagnosis("D29", name="starttls-not-offered", on=Trigger.UNANSWERED | Trigger.FAILED | Trigger.FINDING | Trigger.MANY)
@@ -129,7 +133,7 @@ def unavailable(facts: Facts) -> Iterator[Seen]:
     """The server offers STARTTLS and then cannot do it.
 
     ## Evidence
-    454 (or 4yz, 5yz) to STARTTLS.
+    454 (or 450, 451, 550, 554) to STARTTLS, outside TLS.
 
     ## What to do
     Read the server's log: the certificate or key file is missing, unreadable or does not fit, or the TLS service
@@ -161,7 +165,7 @@ def unavailable(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    found = refusals(facts, "D31", words("."), verbs={"STARTTLS"})
+    found = refusals(facts, "D31", _NO_TLS, verbs={"STARTTLS"}, codes=(450, 451, 454, 550, 554))
     if found:
         yield Seen(f"The server cannot start TLS: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice)
 
@@ -262,7 +266,12 @@ def required(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    pattern = words("STARTTLS", "encryption (?:is )?(?:required|needed)", "TLS (?:is )?required", "secure connection")
+    pattern = words(
+        "STARTTLS (?!command used)",
+        "encryption (?:is )?(?:required|needed)",
+        "TLS (?:is )?required",
+        "secure connection",
+    )
     found = refusals(
         facts, "D46", pattern, codes={421, 450, 451, 530, 538, 550, 554, 503}, enhanced={"5.7.10", "5.7.11"}
     )

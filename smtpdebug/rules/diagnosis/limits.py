@@ -54,6 +54,7 @@ def throttled(facts: Facts) -> Iterator[Seen]:
         "(?:sending|message|mail|connection) (?:rate|quota|limit)",
         "limit exceeded",
         "too (?:many|much) (?:mail|messages|connections|concurrent|simultaneous|sessions)",
+        "too many recipients (?:from|today|per|this)",
         "quota exceeded",
         "too fast",
         "unusual rate",

@@ -106,15 +106,18 @@ def too_many(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    found = refusals(facts, "D79", words("too many recipients"), verbs={"RCPT"}, enhanced={"X.5.3"})
+    found = refusals(
+        facts, "D79", words(r"too many recipients(?! (?:from|today|per|this)\b)"), verbs={"RCPT"}, enhanced={"X.5.3"}
+    )
     if found:
         accepted = sum(
             1
             for e in facts.conversation.exchanges
             if e.command is not None and e.command.verb == "RCPT" and e.reply is not None and e.reply.code < 300
         )
+        who = "recipient" if accepted == 1 else "recipients"
         yield Seen(
-            f"After {accepted} accepted recipients the server takes no more: {found.quoted}.",
+            f"After {accepted} accepted {who} the server takes no more: {found.quoted}.",
             Confidence.HIGH,
             found.evidence,
             found.advice,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from smtpdebug.model.smtp import GREETING, Conversation, Reply
+from smtpdebug.model.smtp import GREETING, Conversation, Exchange, Reply
 
 _LOOKED_AT = 12
 """Exchanges at the start of a conversation in which greeting and EHLO replies are looked for."""
@@ -110,6 +110,15 @@ def all_providers() -> tuple[Provider, ...]:
     files = (entry for entry in resources.files(__name__).iterdir() if entry.name.endswith(".toml"))
     providers = [parse(entry.read_text("utf-8")) for entry in files]
     return tuple(sorted(providers, key=lambda p: (p.server_name is None, p.id)))
+
+
+def meant(conversation: Conversation, exchange: Exchange) -> Text | None:
+    """What the provider, if it is a known one, means by a reply; ``None`` where nothing is known of it."""
+    provider, reply = known(conversation), exchange.reply
+    if provider is None or reply is None:
+        return None
+    verb = exchange.command.verb if exchange.command is not None else ""
+    return provider.explains(verb, reply.code, " ".join(reply.texts))
 
 
 def known(conversation: Conversation) -> Provider | None:

@@ -24,9 +24,10 @@ def mail(by: str, lines: int = 2) -> bytes:
     return (head + "All the world is a stage, and every line of it goes through a queue.\n" * lines).encode()
 
 
-def exim_server(bench: Bench, *, tls: bool = False, only_rsa: bool = True) -> None:
+def exim_server(bench: Bench, *, tls: bool = False, only_rsa: bool = True, prdr: bool = False) -> None:
     """An Exim on the server; with TLS that its RSA key opens, unless a key log is to."""
     settings = f"tls_require_ciphers = {RSA_ONLY}\n" if only_rsa and tls else ""
+    settings += "prdr_enable = true\nacl_smtp_data_prdr = each\n" if prdr else "prdr_enable = false\n"
     chosen = certificate(bench.scratch, "mx.example.org") if tls else None
     if chosen and only_rsa:
         (bench.folder / "server.key").write_bytes(chosen[0].read_bytes())
@@ -92,6 +93,20 @@ def exim_exim_chunks(bench: Bench) -> None:
     client = exim_client(bench)
     with bench.tcpdump(at="server"):
         bench.log.write_text(client.send(mail("Exim", 580), SENDER, ALICE))
+
+
+@case(
+    "exim-exim-prdr",
+    why="PRDR (draft-hall-prdr-00): after the last chunk 353, a reply for each of two recipients, and the final one.",
+    how="Exim to Exim, captured on the client",
+    witness="exim",
+    clean=True,
+)
+def exim_exim_prdr(bench: Bench) -> None:
+    exim_server(bench, prdr=True)
+    client = exim_client(bench)
+    with bench.tcpdump():
+        bench.log.write_text(client.send(mail("Exim"), SENDER, ALICE, BOB))
 
 
 @case(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.bench import Bench, case
-from lab.clean import ALICE, BOB, SENDER, exim_server, keep_smtpd, mail, small, watched_postfix
+from lab.clean import ALICE, BOB, SENDER, exim_client, exim_server, keep_smtpd, mail, small, watched_postfix
 from lab.dovecot import Dovecot
 from lab.machines import node_modules, python_packages
 from lab.network import HERE, SERVER4
@@ -150,6 +150,21 @@ def postfix_dovecot_lmtp(bench: Bench) -> None:
     bench.facts["protocol"] = "lmtp"
     with bench.tcpdump():
         bench.submit(client, "status=sent", ALICE, BOB)
+
+
+@case(
+    "exim-dovecot-lmtp",
+    why="LMTP with BDAT: the last chunk has one reply for each of two recipients (RFC 2033 with RFC 3030).",
+    how="Exim to Dovecot on port 24, captured on the client",
+    witness="exim",
+    clean=True,
+)
+def exim_dovecot_lmtp(bench: Bench) -> None:
+    Dovecot(bench.network, bench.network.server, bench.scratch, "mx.example.org")
+    client = exim_client(bench, "  protocol = lmtp\n  port = 24\n")
+    bench.facts["protocol"] = "lmtp"
+    with bench.tcpdump():
+        bench.log.write_text(client.send(mail("Exim"), SENDER, ALICE, BOB))
 
 
 @case(

@@ -25,7 +25,6 @@ dns_again_means_nonexist = *
 message_logs = false
 log_file_path = {shared}/%slog
 spool_directory = /var/spool/exim4
-prdr_enable = false
 smtp_banner = {name} ESMTP Exim $version_number
 trusted_users = root
 qualify_domain = example.net
@@ -37,6 +36,8 @@ check:
   accept  hosts = +relay_from_hosts
           control = submission
   deny    message = relay not permitted
+each:
+  accept
 begin routers
 local:
   driver = accept

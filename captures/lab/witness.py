@@ -11,6 +11,7 @@ Said = tuple[str, str]
 Exchange = tuple[str, int]
 """Verb and reply code; 0 where no reply came, no verb where nobody asked."""
 END = "(end of mail data)"
+LAST = "BDAT LAST"
 
 
 def smtplib(log: str) -> Iterator[Said]:
@@ -137,7 +138,8 @@ def exchanges(said: Iterable[Said], *, lmtp: bool = False) -> list[list[Exchange
     """Pair commands and replies, first come first served (RFC 2920); a 220 with nothing asked starts a conversation.
 
     After 354 and until the reply to it everything sent is mail data; after 334 the next line is an AUTH answer. LMTP
-    has a reply to the mail data for each recipient that was accepted (RFC 2033 section 4.2).
+    has a reply to the mail data for each recipient that was accepted (RFC 2033 section 4.2); so has PRDR after 353, and
+    a final one (draft-hall-prdr-00 section 4.5).
     """
     conversations: list[list[Exchange]] = []
     waiting: list[str] = []
@@ -151,7 +153,7 @@ def exchanges(said: Iterable[Said], *, lmtp: bool = False) -> list[list[Exchange
             elif in_data and verb not in ("QUIT", "RSET"):
                 continue
             else:
-                waiting.append(verb)
+                waiting.append(LAST if verb == "BDAT" and line.upper().rstrip().endswith(" LAST") else verb)
             challenged = False
             continue
         found = re.match(r"(\d{3})(?!-)", line)
@@ -161,6 +163,11 @@ def exchanges(said: Iterable[Said], *, lmtp: bool = False) -> list[list[Exchange
         if not waiting and code in (220, 554, 421):
             conversations.append([])
         verb = waiting.pop(0) if waiting else "" if conversations[-1] else "(greeting)"
+        if verb == LAST:
+            verb = "BDAT"
+            waiting[:0] = [verb] * (accepted - 1 if lmtp else 0)
+        if code == 353:
+            waiting[:0] = [verb] * (accepted + 1)
         conversations[-1].append((verb, code))
         in_data = code == 354
         challenged = code == 334

@@ -370,8 +370,8 @@ def quit_without_waiting(conversation: Conversation, state: State) -> Iterator[S
     ```
 
     ## Innocent look-alikes
-    Postfix does so on purpose (`smtp_skip_quit_response`), which is why this is a note. A capture of the client's
-    packets alone does not show whether a reply came.
+    Postfix does so on purpose (`smtp_skip_quit_response`), which is why this is a note. Exim closes its half and reads
+    on: no reset answers the reply. A capture of the client's packets alone does not show whether a reply came.
     """
     if not state.quit_sent or state.lossy or not conversation.exchanges:
         return
@@ -379,6 +379,8 @@ def quit_without_waiting(conversation: Conversation, state: State) -> Iterator[S
     if one_direction(stream):
         return  # the reply may have come
     if last.command is None or last.command.verb != "QUIT" or stream.closed_by not in ("client-fin", "client-rst"):
+        return
+    if last.reply is not None and stream.rst_ns[_CLIENT] is None:
         return
     closed = min(t for t in (stream.fin_ns[0], stream.rst_ns[0], stream.last.ts_ns) if t is not None)
     if last.reply is None or last.reply.began.ts_ns > closed:

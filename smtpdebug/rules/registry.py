@@ -144,8 +144,11 @@ class Rule(msgspec.Struct, frozen=True, gc=False):
     """Exchange rules: only where the reply's first digit is one of these; 0 stands for no reply (``None``: always)."""
     security: bool = False
     status: str = "stable"
-    doc: str = ""
-    """The docstring, dedented."""
+
+    @property
+    def doc(self) -> str:
+        """The docstring, dedented."""
+        return inspect.getdoc(self.check) or ""
 
     @property
     def family(self) -> str:
@@ -189,11 +192,11 @@ def rule(
             raise ValueError(f"rule id {id} is taken by {_rules[id].name}")
         if len(id) != 5 or id[:2] not in FAMILIES or not id[2:].isdigit():
             raise ValueError(f"{id!r} is not a rule id: a family prefix and three digits")
-        if pure and len(inspect.signature(check).parameters) != 1:
-            raise ValueError(f"rule {id}: a pure rule looks at the exchange alone")
         if status not in STATUSES:
             raise ValueError(f"{status!r} is not one of {STATUSES}")
-        takes = tuple(inspect.signature(check).parameters)[1:]
+        takes = check.__code__.co_varnames[1 : check.__code__.co_argcount]
+        if pure and takes:
+            raise ValueError(f"rule {id}: a pure rule looks at the exchange alone")
         if takes != ("earlier",) if on is Sighting else not set(takes) <= {"state"}:
             raise ValueError(f"rule {id}: unknown parameters {takes}")
         _rules[id] = Rule(
@@ -212,7 +215,6 @@ def rule(
             replies=None if replies is None else frozenset(replies),
             security=security,
             status=status,
-            doc=inspect.getdoc(check) or "",
         )
         return check
 

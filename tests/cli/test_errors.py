@@ -135,6 +135,21 @@ def test_a_reader_that_has_seen_enough(captures: Path) -> None:
     assert told == b""
 
 
+def test_a_verdict_that_nobody_heard_out_is_none(captures: Path) -> None:
+    """``check | head``: no traceback, but not exit 0 either; 128 + SIGPIPE as of a program that was ended by it."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "smtpdebug", "check", "-q", "-f", "jsonl", str(captures / "starttls-stripped")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
+    program.stdout.close()
+    told = program.stderr.read()
+    program.stderr.close()
+    assert (program.wait(timeout=60), told) == (141, b"")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_in_good_order(captures: Path, number: signal.Signals) -> None:
     """A pipe that stays open, as tcpdump's does: lines come at once, and what was begun is summed up at the end."""

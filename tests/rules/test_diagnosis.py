@@ -75,6 +75,7 @@ def test_example_gives_the_diagnosis(spec: DiagnosisSpec) -> None:
     assert one.evidence
     assert one.advice
     assert one.otherwise
+    assert sections(spec.page)["Evidence"]
     assert one.confidence in ("high", "medium", "low")
 
 

@@ -10,6 +10,7 @@ import enum
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from smtpdebug.model.findings import Diagnosis
 from smtpdebug.model.streams import Location
@@ -47,18 +48,37 @@ Function = Callable[..., Iterator[Seen]]
 Comparison = Callable[[Sighting, Earlier], Iterator[Seen]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DiagnosisSpec:
-    """A registered diagnosis. ``page`` is the docstring as Markdown; its sections hold advice and alternative."""
+    """A registered diagnosis. Its page is taken apart when it is asked for: most runs show few of them."""
 
     id: str
     name: str
-    title: str
     on: Trigger
     function: Function
-    page: str
-    advice: str
-    otherwise: str
+
+    @cached_property
+    def page(self) -> str:
+        """The docstring as Markdown; its sections hold advice and alternative."""
+        return inspect.cleandoc(self.function.__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """The page's first line."""
+        return self.page.split("\n", 1)[0]
+
+    @cached_property
+    def advice(self) -> str:
+        """What to do, on one line."""
+        return self._section("What to do")
+
+    @cached_property
+    def otherwise(self) -> str:
+        """The competing explanation, on one line."""
+        return self._section("Otherwise")
+
+    def _section(self, heading: str) -> str:
+        return " ".join(sections(self.page).get(heading, "").split())
 
     def __call__(self, facts: Facts) -> Iterator[Diagnosis]:
         """Give each sighting as the model's Diagnosis."""
@@ -102,25 +122,13 @@ def diagnosis(id: str, *, name: str, on: Trigger | type[Sighting]) -> Callable[[
             that is about a conversation and earlier ones.
 
     Raises:
-        ValueError: the id is taken, or the page lacks a section (an error of the programmer).
+        ValueError: the id is taken (an error of the programmer).
     """
 
     def register(function: Function) -> Function:
-        page = inspect.cleandoc(function.__doc__ or "")
-        parts = sections(page)
-        missing = [part for part in ("Evidence", "What to do", "Otherwise", "Example", "Silent") if not parts.get(part)]
-        if id in DIAGNOSES or (missing and page):
-            raise ValueError(f"{id}: taken, or its page lacks {missing}")
-        DIAGNOSES[id] = DiagnosisSpec(
-            id=id,
-            name=name,
-            title=page.split("\n", 1)[0],
-            on=on if isinstance(on, Trigger) else Trigger(0),
-            function=function,
-            page=page,
-            advice=" ".join(parts.get("What to do", "").split()),
-            otherwise=" ".join(parts.get("Otherwise", "").split()),
-        )
+        if id in DIAGNOSES:
+            raise ValueError(f"{id} is taken")
+        DIAGNOSES[id] = DiagnosisSpec(id, name, on if isinstance(on, Trigger) else Trigger(0), function)
         if on is Sighting:
             COMPARISONS.append((id, function))
         return function

@@ -38,7 +38,7 @@ class TcpEvent(msgspec.Struct, frozen=True, gc=False):
 
     ``kind`` is one of: ``syn-repeated``, ``syn-ack-repeated``, ``retransmission``, ``conflicting-overlap``,
     ``zero-window``, ``zero-window-probe``, ``window-open``, ``keep-alive``, ``fin``, ``rst``, ``unreachable``,
-    ``data-after-fin``.
+    ``data-after-fin``, ``rst-ignored``.
     """
 
     kind: str

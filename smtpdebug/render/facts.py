@@ -139,6 +139,7 @@ def tcp(item: TcpEvent, conversation: Conversation, since_last_ns: int) -> str |
         "window-open": f"the {who} takes bytes again",
         "unreachable": f"the network answers: unreachable{note}",
         "data-after-fin": f"the {who} sends {length} after its FIN",
+        "rst-ignored": f"a reset in the {who}'s name lies outside the window and ends nothing",
     }
     return sentences.get(kind)
 

@@ -52,6 +52,8 @@ class Connection(msgspec.Struct, eq=False, gc=False):
     early_ack: tuple[int, int, int] | None = None
     """Number, time and frame of a client's ACK captured before the SYN-ACK."""
     dropped_events: int = 0
+    knocks: list[Segment] = []
+    """SYNs with another number that may be a stray or the four-tuple used again: the server's answer tells."""
     queue: list[tuple[int, Chunk | Gap]] | None = None
     """See ``Half.queue``, which is the same list."""
     recent_bytes: int = 0
@@ -275,11 +277,12 @@ class Connection(msgspec.Struct, eq=False, gc=False):
 
     def _rst(self, half: Half, peer: Half, segment: Segment, at: Location) -> None:
         stream, side = self.stream, half.side
+        if not self._rst_fits(half, peer, segment):
+            self.note("rst-ignored", side, at)
+            return
         self.note("rst", side, at)
         if stream.rst_ns[side] is None:
             stream.rst_ns[side] = segment.ts_ns
-        if not self._rst_fits(half, peer, segment):
-            return
         stream.closed_by = stream.closed_by or f"{_NAMES[side]}-rst"
         if side == SERVER and stream.complete and half.isn < 0 and not half.touched:
             stream.refused_by = "rst"

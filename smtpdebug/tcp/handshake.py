@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from smtpdebug.model.packets import ACK
+from smtpdebug.model.packets import ACK, SYN
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.tcp.segment import Segment
 from smtpdebug.tcp.sequence import MASK, ahead
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NEAR: Final = 1 << 20
 """A SYN or RST this near to the expected number belongs to the connection that is there."""
+KNOCKS: Final = 8
+"""SYNs kept of one attempt that the server has not answered yet."""
 
 
 def take_syn(connection: Connection, half: Half, segment: Segment, at: Location) -> None:
@@ -31,6 +33,8 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
                 stream.last_syn_ns = ts_ns
             connection.note("syn-repeated", half.side, at)
         return
+    if half.isn >= 0 and not answer:
+        _knock(connection, segment)
     first = (segment.seq + 1) & MASK
     if half.isn >= 0 or (half.touched and first != half.base):
         return
@@ -60,6 +64,35 @@ def _begin_at_syn(half: Half, first: int) -> None:
         half.begin(first, certain=True)
     elif not half.touched:
         half.rebase(first)
+
+
+def _knock(connection: Connection, segment: Segment) -> None:
+    """A SYN inside the window of a connection that is there: remember it until the server answers."""
+    knocks = connection.knocks
+    if knocks and knocks[0].seq != segment.seq:
+        knocks.clear()
+    if len(knocks) < KNOCKS:
+        knocks.append(segment)
+
+
+def let_in(connection: Connection, segment: Segment) -> bool:
+    """Whether a SYN-ACK takes the SYN that knocked: the server has no connection there any more.
+
+    A server that still has it answers such a SYN with an ACK of what it expects (RFC 9293 section 3.10.7.4).
+    """
+    knocks = connection.knocks
+    if not knocks or segment.flags & (SYN | ACK) != SYN | ACK or segment.low == knocks[0].low:
+        return False
+    half = connection.low if segment.low else connection.high
+    return segment.seq != half.isn and ahead(segment.ack, knocks[0].seq) == 1
+
+
+def hand_over(connection: Connection) -> list[Segment]:
+    """The SYNs that knocked, which this connection does not count any more."""
+    knocks = connection.knocks
+    if knocks:
+        (connection.low if knocks[0].low else connection.high).packets -= len(knocks)
+    return knocks
 
 
 def same_attempt(connection: Connection, segment: Segment) -> bool:

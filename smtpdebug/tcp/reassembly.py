@@ -28,7 +28,7 @@ from smtpdebug.tcp.calm import take_end, take_run, take_shake
 from smtpdebug.tcp.connection import LINGER_NS, Connection, other
 from smtpdebug.tcp.flows import Key, Row, endpoint, group
 from smtpdebug.tcp.half import Half
-from smtpdebug.tcp.handshake import same_attempt
+from smtpdebug.tcp.handshake import hand_over, let_in, same_attempt
 from smtpdebug.tcp.icmp import Errors
 from smtpdebug.tcp.look import FEW, Parts
 from smtpdebug.tcp.parts import End, Part, Run, Shake
@@ -259,13 +259,20 @@ class Reassembler:
     ) -> Connection | None:
         """The long way for one packet: may open, close or replace the connection of its four-tuple."""
         segment = Segment(*row)
-        at = Location(segment.capture, segment.frame, segment.ts_ns)
         if connection is not None:
             over = self._over(connection, segment)
             if over:
+                again = hand_over(connection) if let_in(connection, segment) else []
                 _leave(connection, last)
                 self._table.shut(connection, over)
                 connection = None
+                for knock in again:
+                    connection = self._take(key, connection, knock, buf)
+        return self._take(key, connection, segment, buf)
+
+    def _take(self, key: Key, connection: Connection | None, segment: Segment, buf: bytes) -> Connection | None:
+        """One packet of the connection that is there, or of a new one; ``None`` for a stray."""
+        at = Location(segment.capture, segment.frame, segment.ts_ns)
         if connection is None:
             if self._is_stray(key, segment):
                 self.strays += 1
@@ -282,7 +289,8 @@ class Reassembler:
         """Why this packet is not of the connection that is there, or ``""``."""
         if connection.closing_ns is not None and segment.ts_ns - connection.closing_ns > LINGER_NS:
             return "closed"
-        return "reused" if segment.flags & SYN and not same_attempt(connection, segment) else ""
+        again = segment.flags & SYN and (let_in(connection, segment) or not same_attempt(connection, segment))
+        return "reused" if again else ""
 
     def _is_stray(self, key: Key, segment: Segment) -> bool:
         if segment.flags & SYN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from segments import ACK, FIN, RST, SECOND, START, SYN, Wire, batch, run
 
 from smtpdebug.model.streams import Chunk, StreamClosed, StreamOpened
@@ -139,7 +140,8 @@ def test_reset_outside_the_window_does_not_end_it() -> None:
     seen = run(wire)
     assert seen.bytes(0) == b"ab"
     assert len(seen.streams) == 1
-    assert seen.kinds == ["rst"]
+    assert seen.kinds == ["rst-ignored"]
+    assert (seen.stream.closed_by, seen.stream.rst_ns) == (None, [None, None])
 
 
 def closed(wire: Wire) -> Wire:
@@ -164,6 +166,25 @@ def test_port_reuse_without_a_close_needs_a_number_out_of_the_window() -> None:
     other = Wire(client_isn=500_000_000, now_ns=first.now_ns)
     other.put("C", SYN, -1)
     assert run([*first.segments, *other.segments]).closings == ["reused", "end-of-capture"]
+
+
+@pytest.mark.parametrize("distance", [-1_000_000, -50, 50, 100_000])
+@pytest.mark.parametrize("ends", ["", "C", "S"])
+def test_port_reuse_near_the_old_number_is_told_by_the_servers_answer(distance: int, ends: str) -> None:
+    """RFC 9293 section 3.10.7.4 and RFC 6191: only a server without the connection answers with a SYN-ACK."""
+    first = Wire(client_isn=2_000_000).handshake().c(0, b"EHLO\r\n")
+    if ends:
+        first.put(ends, FIN | ACK, 6 if ends == "C" else 0, 0 if ends == "C" else 6)
+    second = Wire(client_isn=2_000_000 + distance, server_isn=77, now_ns=first.now_ns)
+    second.put("C", SYN, -1)
+    second.handshake().s(0, b"220 hi\r\n").c(0, b"QUIT\r\n", 8)
+    seen = run([*first.segments, *second.segments])
+    assert seen.closings == ["reused", "end-of-capture"]
+    old, new = seen.streams
+    assert (seen.bytes(0, old), seen.bytes(0, new), seen.bytes(1, new)) == (b"EHLO\r\n", b"QUIT\r\n", b"220 hi\r\n")
+    assert (new.syn_retransmissions, new.syn_ns) == (1, second.segments[0].ts_ns + START)
+    assert sum(old.packets) == len(first.segments)
+    assert sum(new.packets) == len(second.segments)
 
 
 def test_stragglers_belong_to_the_stream_for_five_seconds_and_are_strays_later() -> None:

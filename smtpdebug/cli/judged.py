@@ -17,6 +17,7 @@ from smtpdebug.cli.shards import Render, Shards
 from smtpdebug.model.findings import Diagnosis, Finding, Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Endpoint, Location, Stream
+from smtpdebug.render.escape import safe_json
 from smtpdebug.render.jsonl import completed, record
 from smtpdebug.render.redact import Redactor
 from smtpdebug.rules.judge import RuleSet
@@ -106,7 +107,7 @@ def _lines(show_secrets: bool) -> Render:
 
     def render(conversation: Conversation) -> bytes:
         severities = list({finding.severity for finding in conversation.findings})
-        written = Line(to_json(record(conversation, show_secrets=show_secrets)) + b"\n", severities)
+        written = Line(safe_json(to_json(record(conversation, show_secrets=show_secrets))) + b"\n", severities)
         written.words = Redactor(conversation, show=show_secrets).words
         return pack(written)
 

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import click
 import msgspec
 
-from smtpdebug.model.smtp import Conversation
+from smtpdebug.model.smtp import Conversation, Unread
+from smtpdebug.render.escape import from_wire
 from smtpdebug.render.redact import Redactor
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -65,7 +66,8 @@ class Selection(msgspec.Struct, frozen=True):
                 for line in redactor.reply_lines(exchange.reply):
                     if grep.search(line.decode("utf-8", "backslashreplace")):
                         return True
-        return False
+        unread = (item for item in conversation.timeline if isinstance(item, Unread))
+        return any(grep.search(from_wire(line)) for item in unread for line in redactor.unread(item))
 
 
 def host(value: str) -> Network:

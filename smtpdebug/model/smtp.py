@@ -167,6 +167,22 @@ class Lost(msgspec.Struct, gc=False):
     why: str
 
 
+class Unread(msgspec.Struct, gc=False):
+    """Lines of which nobody can tell what they are: behind a gap, or where the capture begins in mid-conversation."""
+
+    side: Side
+    data: bytes
+    """The lines as sent, up to a limit."""
+    at: Location
+    """Of the first."""
+    length: int = 0
+    """Octets, kept or not."""
+    lines: int = 0
+    mail: bool = False
+    """A lone dot follows: they are the last of the mail data."""
+    encrypted: bool = False
+
+
 class Injected(msgspec.Struct, gc=False):
     """Plaintext at the STARTTLS boundary: after the client's STARTTLS line or after the server's 220 line."""
 
@@ -215,7 +231,9 @@ class Message(msgspec.Struct, gc=False):
     """Of the reply to the end of mail data."""
 
 
-TimelineItem: TypeAlias = Command | Reply | MailData | Lost | Injected | TlsStarted | ProxyPreface | Gap | TcpEvent
+TimelineItem: TypeAlias = (
+    Command | Reply | MailData | Lost | Unread | Injected | TlsStarted | ProxyPreface | Gap | TcpEvent
+)
 
 
 class Latency(msgspec.Struct, gc=False):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import Final
+
+_NOT_PLAIN: Final = re.compile(r"[^\n -~]")
 
 
 def printable(text: str) -> str:
@@ -24,6 +28,21 @@ def from_wire(line: bytes) -> str:
 def mail_line(line: bytes) -> str:
     """A line of mail data for the screen: as :func:`from_wire`, but tabs become blanks, as folded headers have them."""
     return printable(line.decode("utf-8", "backslashreplace").expandtabs(8))
+
+
+def safe_json(text: bytes) -> bytes:
+    r"""JSON with all in its strings that is not printable as ``\uNNNN`` (RFC 8259 section 7): the same values."""
+    if text.isascii() and b"\x7f" not in text:
+        return text  # JSON itself escapes what is below a blank
+    return _NOT_PLAIN.sub(_in_json, text.decode()).encode()
+
+
+def _in_json(match: re.Match[str]) -> str:
+    char = match.group()
+    if char.isprintable():
+        return char
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))
 
 
 def width(text: str) -> int:

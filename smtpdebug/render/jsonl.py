@@ -11,6 +11,7 @@ from smtpdebug.model.smtp import Command, Conversation, Exchange, Latency, Messa
 from smtpdebug.model.streams import Location, Stream
 from smtpdebug.model.tls import TlsFacts
 from smtpdebug.render.clock import milliseconds, rfc3339
+from smtpdebug.render.escape import safe_json
 from smtpdebug.render.record import (
     VERSION,
     AlertRecord,
@@ -60,7 +61,7 @@ class JsonLines:
 
     def line(self, conversation: Conversation) -> bytes:
         """The line, with its end."""
-        return self._encoder.encode(record(conversation, show_secrets=self._show_secrets)) + b"\n"
+        return safe_json(self._encoder.encode(record(conversation, show_secrets=self._show_secrets))) + b"\n"
 
     def flush(self) -> None:
         """Hand over what is written so far."""
@@ -92,7 +93,7 @@ def completed(line: bytes, findings: list[Finding], diagnoses: list[Diagnosis], 
         kept = [diagnosis for diagnosis in written.diagnoses if diagnosis.id not in replaced]
         kept += [_diagnosis(diagnosis, redactor) for diagnosis in diagnoses]
         written.diagnoses = sorted(kept, key=_weight)
-    return msgspec.json.encode(written) + b"\n"
+    return safe_json(msgspec.json.encode(written)) + b"\n"
 
 
 def _weight(diagnosis: DiagnosisRecord) -> tuple[int, str, str]:

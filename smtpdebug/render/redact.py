@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from smtpdebug.model.smtp import (
@@ -22,6 +22,7 @@ from smtpdebug.model.smtp import (
     Conversation,
     Reply,
     TimelineItem,
+    Unread,
 )
 
 HIDDEN: Final = "********"
@@ -91,7 +92,7 @@ class Redactor:
         hidden = self._hidden.get(id(command))
         if hidden is None:
             # Not seen by the scan where a limit cut the list of exchanges: judged alone then.
-            hidden = _hide(command, suspicious=False)
+            hidden = _hide(command, since_auth=False)
         return hidden or (command.verb, command.argument)
 
     def line(self, command: Command) -> bytes:
@@ -131,21 +132,13 @@ class Redactor:
 
     def octets(self, data: bytes) -> bytes:
         """Bytes outside the parsed conversation (plaintext injected around STARTTLS): AUTH lines and answers hidden."""
-        if self._show:
-            return data
-        hidden, after_auth = [], False
-        for line in data.splitlines(keepends=True):
-            bare = line.rstrip(b"\r\n")
-            end = line[len(bare) :]
-            if bare.strip()[:4].upper() == b"AUTH":
-                words = bare.split(None, 2)
-                known = len(words) > 1 and words[1].upper().decode("ascii", "replace") in _MECHANISMS
-                line = b" ".join(words[: 1 + known] + [HIDDEN.encode()] * (len(words) > 1 + known)) + end
-                after_auth = True
-            elif _like_answer(bare) or (after_auth and b" " not in bare.strip() and bare.strip()):
-                line = HIDDEN.encode() + end
-            hidden.append(line)
-        return b"".join(hidden)
+        return data if self._show else b"".join(shown for _, shown in _hidden_lines(data, wary=False))
+
+    def unread(self, item: Unread) -> list[bytes]:
+        """The lines of what nobody could read, those hidden that may answer a challenge of AUTH."""
+        if self._show or item.mail:
+            return item.data.splitlines()
+        return [shown.rstrip(b"\r\n") for _, shown in _hidden_lines(item.data, wary=True)]
 
     def follow(self, item: TimelineItem) -> None:
         """Live mode: look at one more item as it comes, before it is shown."""
@@ -153,12 +146,18 @@ class Redactor:
             return
         if isinstance(item, Command):
             self._look(item)
+        elif isinstance(item, Unread):
+            self._look_at_unread(item)
         elif isinstance(item, Reply) and item.code == 334:
             self._since_auth = 0
 
     def _scan(self, conversation: Conversation) -> None:
         if conversation.joined_late:
             self._since_auth = 0
+        if conversation.joined_late or any(conversation.stream.missing):
+            for item in conversation.timeline:
+                if isinstance(item, Unread):
+                    self._look_at_unread(item)
         if not _needs_care(conversation):
             return
         for exchange in conversation.exchanges:
@@ -169,24 +168,52 @@ class Redactor:
 
     def _look(self, command: Command) -> None:
         self._since_auth += 1
-        suspicious = self._since_auth <= _WINDOW or bool(command.oddities & AFTER_GAP)
-        hidden = _hide(command, suspicious)
+        hidden = _hide(command, since_auth=self._since_auth <= _WINDOW)
         if hidden is not None:
             self.idle = False
             self._hidden[id(command)] = hidden
-            self._remember(command, hidden)
+            self._remember(command.line or command.argument.encode(), " ".join(hidden))
         if hidden is not None or _is_auth(command.verb):
             self._since_auth = 0
 
-    def _remember(self, command: Command, hidden: tuple[str, str]) -> None:
+    def _look_at_unread(self, item: Unread) -> None:
+        for line, shown in () if item.mail else _hidden_lines(item.data, wary=True):
+            if shown != line:
+                self.idle = False
+                self._remember(line, shown.decode("utf-8", "backslashreplace"))
+
+    def _remember(self, line: bytes, hidden: str) -> None:
         """Keep the words that are hidden, and what they decode to, to find them again where they are echoed."""
-        shown = {word.upper() for part in hidden for word in part.split()}
-        words = command.line.decode("utf-8", "backslashreplace").split() or command.argument.split()
+        shown = {word.upper() for word in hidden.split()}
+        words = line.decode("utf-8", "backslashreplace").split()
         found = {word for word in words if len(word) >= 4 and word.upper() not in shown}
         for word in list(found):
             found.update(_decoded(word))
         # The longest first: a secret that holds another is hidden whole.
         self._words = sorted(found.union(self._words), key=len, reverse=True)[:_WORDS_KEPT]
+
+
+def _hidden_lines(data: bytes, *, wary: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Each line, as it is and as it may be shown; ``wary``: any lone word of base64 may be an answer."""
+    after_auth = False
+    for line in data.splitlines(keepends=True):
+        bare = line.rstrip(b"\r\n")
+        word = bare.strip()
+        end = line[len(bare) :]
+        if word[:4].upper() == b"AUTH":
+            words = bare.split(None, 2)
+            known = len(words) > 1 and words[1].upper().decode("ascii", "replace") in _MECHANISMS
+            yield line, b" ".join(words[: 1 + known] + [HIDDEN.encode()] * (len(words) > 1 + known)) + end
+            after_auth = True
+        elif _like_answer(bare) or (after_auth and word and b" " not in word) or (wary and _BASE64.match(word)):
+            yield line, HIDDEN.encode() + end
+        else:
+            yield line, _hidden_words(line) if wary else line
+
+
+def _hidden_words(line: bytes) -> bytes:
+    """A line that may lack its beginning: what may be the initial response of an AUTH is hidden."""
+    return b" ".join(HIDDEN.encode() if _like_answer(word) else word for word in line.split(b" "))
 
 
 def _needs_care(conversation: Conversation) -> bool:
@@ -202,7 +229,7 @@ def _is_auth(verb: str) -> bool:
     return verb[:4] == "AUTH" or verb == "X-EXPS"  # [MS-SMTPNTLM]: Exchange's older name for AUTH
 
 
-def _hide(command: Command, suspicious: bool) -> tuple[str, str] | None:
+def _hide(command: Command, *, since_auth: bool) -> tuple[str, str] | None:
     """Verb and argument to show instead, or ``None`` where nothing is secret."""
     verb = command.verb
     if verb in PLAIN_VERBS:
@@ -216,7 +243,12 @@ def _hide(command: Command, suspicious: bool) -> tuple[str, str] | None:
     words = command.line.split()
     if len(words) > 1 and words[1].upper() in (b"LOGIN", b"AUTHENTICATE"):
         return (verb, f"{words[1].decode('ascii')} {HIDDEN}")  # IMAP: a1 LOGIN user password
-    if suspicious or _like_answer(command.line):
+    if len(words) > 2 and words[1].upper().decode("ascii", "replace") in _MECHANISMS:
+        return (verb, f"{words[1].decode('ascii')} {HIDDEN}")  # AUTH mistyped
+    if len(words) > 1 and command.oddities & AFTER_GAP and not since_auth:
+        shown = _hidden_words(command.line)
+        return (shown.decode("utf-8", "backslashreplace"), "") if shown != command.line else None
+    if since_auth or command.oddities & AFTER_GAP or _like_answer(command.line):
         return (HIDDEN, "")
     return None
 
@@ -261,10 +293,10 @@ def _base64(word: bytes) -> bytes:
 
 
 def _decoded(word: str) -> Iterable[str]:
-    """The words inside an encoded answer that may be echoed in clear: the password of PLAIN, the answer of LOGIN."""
+    """The words inside an encoded answer that may be echoed in clear: names and password of PLAIN, LOGIN's answers."""
     if not word.isascii():
         return
-    for part in _base64(word.encode()).split(b"\0")[-1:]:
+    for part in _base64(word.encode()).split(b"\0"):
         try:
             text = part.decode()
         except UnicodeDecodeError:

@@ -11,6 +11,7 @@ import msgspec
 from smtpdebug.model.findings import Finding, Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.render.clock import rfc3339
+from smtpdebug.render.escape import safe_json
 from smtpdebug.rules import pages
 from smtpdebug.rules.registry import Rule
 
@@ -18,7 +19,6 @@ SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sche
 FINGERPRINT: Final = "smtpdebugFinding/v1"
 _SECURITY_SEVERITY: Final = {Severity.ERROR: "7.5", Severity.WARNING: "5.0", Severity.NOTE: "2.0"}
 """GitHub's scale for rules with the tag ``security``."""
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class Sarif:
@@ -119,3 +119,7 @@ def _descriptor(rule: Rule, severity: Severity) -> dict[str, Any]:
 def _uri(path: str) -> str:
     """A file name as a URI reference (RFC 3986)."""
     return "stdin" if path == "-" else quote(path.encode("utf-8", "surrogateescape"), safe="/._-~")
+
+
+def _encode(value: object) -> bytes:
+    return safe_json(msgspec.json.encode(value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TextIO
 
-from smtpdebug.model.smtp import AUTH_ANSWER, Command, Conversation, Injected, MailData, Reply
+from smtpdebug.model.smtp import AUTH_ANSWER, Command, Conversation, Injected, MailData, Reply, Unread
 from smtpdebug.model.streams import CLIENT, Endpoint, Location
 from smtpdebug.render.clock import rfc3339
 from smtpdebug.render.escape import from_wire, mail_line
@@ -53,6 +53,8 @@ class TcpFlow:
                 lines = [(item.at, from_wire(line)) for line in redactor.reply_lines(item)]
             elif isinstance(item, MailData):
                 lines = list(self._mail_data(item))
+            elif isinstance(item, Unread):
+                lines = [(item.at, mail_line(line)) for line in redactor.unread(item)]
             elif isinstance(item, Injected):
                 side = item.side
                 lines = [(item.at, from_wire(line)) for line in redactor.octets(item.data).splitlines()]

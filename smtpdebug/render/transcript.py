@@ -19,6 +19,7 @@ from smtpdebug.model.smtp import (
     Reply,
     TimelineItem,
     TlsStarted,
+    Unread,
 )
 from smtpdebug.model.streams import Gap, Location, TcpEvent
 from smtpdebug.render import facts
@@ -30,6 +31,8 @@ SERVER_LINE: Final = "S"
 FACT: Final = "*"
 ALARM: Final = "!"
 FINDING: Final = "^"
+UNREAD_LINES: Final = 5
+"""Lines shown of what nobody can tell the meaning of: commands behind a gap are few, mail data are many."""
 
 
 class Line(msgspec.Struct, gc=False):
@@ -129,6 +132,8 @@ class Transcript:
             lines = self._reply(item)
         elif isinstance(item, MailData):
             lines = self._mail_data(item)
+        elif isinstance(item, Unread):
+            lines = self._unread(item)
         else:
             lines = [Line(mark, text, item.at, n == 0) for n, (mark, text) in enumerate(self._fact(item))]
         for line in lines:
@@ -173,6 +178,17 @@ class Transcript:
         if lines:
             lines[0].timed = True
         return lines
+
+    def _unread(self, item: Unread) -> list[Line]:
+        kept = self.redactor.unread(item)
+        shown = kept if self._options.bodies else [] if item.mail else kept[:UNREAD_LINES]
+        texts = [mail_line(line) for line in shown]
+        hidden = item.lines - len(shown)
+        if hidden > 0:
+            size = item.length - sum(len(line) + 2 for line in shown)
+            more = " more" if shown else ""
+            texts.append(f"[{hidden:,}{more} line{'s' * (hidden != 1)}, {facts.plural(max(size, 0), 'byte')}]")
+        return [Line(CLIENT_LINE, text, item.at, n == 0, item.encrypted) for n, text in enumerate(texts)]
 
     def _fact(self, item: TimelineItem) -> Iterator[tuple[str, str]]:
         if isinstance(item, TcpEvent):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from smtpdebug.model.smtp import (
     AFTER_GAP,
+    AUTH_ANSWER,
     BARE_LF,
     END_OF_DATA,
     UNTERMINATED,
@@ -27,6 +28,7 @@ from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.proxy import preface_length, read_preface
 from smtpdebug.smtp.retake import Retake
 from smtpdebug.smtp.starttls import TlsEntry, find_hello, may_become_record
+from smtpdebug.smtp.unread import Unsure
 from smtpdebug.smtp.waiting import HOLD_BYTES, HeldLine, Waiting, cut
 
 PREFACE, LINES, MAIL, CHUNK, WAIT, HELLO, TLS = range(7)
@@ -46,7 +48,7 @@ class ClientLexer:
 
     __slots__ = (
         "_auth", "_bdat", "_gate", "_held", "_known_220", "_limits", "_pairing", "_timeline", "fed", "lmtp", "lost",
-        "mode", "proxy", "reader", "retake", "tls", "waiting",
+        "mode", "proxy", "reader", "retake", "tls", "unsure", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,7 @@ class ClientLexer:
         self._held = HeldLine(limits.line_bytes)
         self._bdat = ChunkReader(limits)
         self.retake: Retake | None = None
+        self.unsure = Unsure(pairing.note, limits.header_bytes)
 
     # -- bytes in
 
@@ -188,14 +191,16 @@ class ClientLexer:
         if self.lost:
             if line == b".":
                 # Of bytes that nothing is known of: the end of mail data that began before.
-                self.lost = False
+                self._found(mail=True)
                 command = Command(END_OF_DATA, "", b"", began, at, offset, end, acked, AFTER_GAP, encrypted)
                 self._pairing.add(Pending(Exchange(command, None, None, encrypted), offset))
                 return
-            if not FOOT.match(line):
-                return
-            self.lost = False
             known |= AFTER_GAP
+            if not FOOT.match(line):
+                verb, argument, odd = spoken(line)
+                self.unsure.add(Command(verb, argument, line, began, at, offset, end, acked, known | odd, encrypted))
+                return
+            self._found()
         if self._auth:
             self._auth = False
             verb, argument, odd = auth_answer(line)
@@ -203,19 +208,37 @@ class ClientLexer:
         else:
             verb, argument, odd = spoken(line)
             gate = GATES.get(verb, "")
-        command = Command(verb, argument, line, began, at, offset, end, acked, known | odd, encrypted)
-        entry = Pending(Exchange(command, None, None, encrypted), offset, gate)
+        self._asked(Command(verb, argument, line, began, at, offset, end, acked, known | odd, encrypted), gate)
+
+    def _asked(self, command: Command, gate: str) -> None:
+        """A command whose reply is to be found."""
+        verb, encrypted = command.verb, command.encrypted
+        entry = Pending(Exchange(command, None, None, encrypted), command.offset, gate)
         if gate:
             self._gate = gate
             self.mode = WAIT
         elif verb == "BDAT":
-            self._begin_chunk(entry, argument, at, end, encrypted)
+            self._begin_chunk(entry, command.argument, command.at, command.end, encrypted)
         elif verb in RESTARTS:
             self._bdat.restart()
             if verb == "LHLO":
                 self.lmtp = self._pairing.envelopes.lmtp = True
         self._pairing.note(command)
         self._pairing.add(entry)
+
+    # -- behind a gap
+
+    def _found(self, *, mail: bool = False) -> None:
+        """The feet are found: from here on every line is read."""
+        self.lost = False
+        self.unsure.end(mail=mail)
+
+    def told_by(self, reply: Reply) -> None:
+        """A reply while nothing is known of the client's bytes: it may show what the last line was."""
+        command = self.unsure.told_by(reply, self.fed)
+        if command is not None:
+            self.lost = False
+            self._asked(command, "AUTH" if command.verb == AUTH_ANSWER else GATES.get(command.verb, ""))
 
     # -- what hangs on a reply
 
@@ -291,7 +314,7 @@ class ClientLexer:
         """A reply whose command is lost may still tell what the bytes are."""
         if self.lost and self.mode == LINES and 300 <= reply.code < 400:
             self._held.drop()
-            self.lost = False
+            self._found()
             if reply.code == 334:
                 self._auth = True
             else:
@@ -399,6 +422,8 @@ class ClientLexer:
             and (self._auth or (command_parts(line)[0] in VERBS and len(line.split(None, 1)) > 1))
         ):
             self._close_line(encrypted)
+        elif line and self._held.began is not None:
+            self.unsure.fragment(line, self._held.began, encrypted=encrypted)
         self._held.drop()
 
     def close(self, at: Location, encrypted: bool) -> None:
@@ -420,6 +445,7 @@ class ClientLexer:
         elif self.mode in (LINES, PREFACE):
             self.mode = LINES
             self._close_line(encrypted)
+        self.unsure.end()
 
     def _close_line(self, encrypted: bool) -> None:
         """What is left of a line when the client closed is a command that never ended."""

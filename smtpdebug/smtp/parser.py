@@ -122,6 +122,8 @@ class ConversationParser:
         """Pair replies and read on, turn about, until neither can go on."""
         pairing, client = self._pairing, self._client
         while True:
+            if client.lost and pairing.replies:
+                client.told_by(pairing.replies[0])
             before = len(self.exchanges)
             opened = pairing.run(client.fed, client.mode == MAIL)
             if client.lost and len(self.exchanges) > before:
@@ -235,6 +237,7 @@ class ConversationParser:
     def _gap_client(self, gap: Gap) -> None:
         client = self._client
         if client.mode != TLS:
+            client.unsure.end()
             self._pairing.note_lost(gap, gap.reason)
         client.gap(gap)
 

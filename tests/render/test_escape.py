@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtpdebug.render.escape import from_wire, mail_line, printable, width
+from smtpdebug.render.escape import from_wire, mail_line, printable, safe_json, width
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,14 @@ def test_tabs_of_mail_headers_become_blanks() -> None:
 def test_width_of_wide_and_combining_characters() -> None:
     assert width("\u65e5\u672c") == 4
     assert width("e\u0301") == 1
+
+
+@given(st.text())
+def test_json_made_safe_holds_the_same_and_nothing_that_drives_a_terminal(text: str) -> None:
+    safe = safe_json(msgspec.json.encode(text))
+    assert json.loads(safe) == text
+    assert safe.decode().isprintable()
+
+
+def test_json_keeps_what_is_printable() -> None:
+    assert safe_json('"é\u202e\x9b\U000e0001"'.encode()) == b'"\xc3\xa9\\u202e\\u009b\\udb40\\udc01"'

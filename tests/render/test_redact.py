@@ -15,10 +15,11 @@ from smtpdebug.model.findings import Diagnosis, Finding, Severity
 from smtpdebug.model.smtp import AFTER_GAP, Command, Conversation, Injected
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.render.jsonl import JsonLines
-from smtpdebug.render.redact import Redactor
+from smtpdebug.render.redact import HIDDEN, Redactor
 from smtpdebug.render.tcpflow import TcpFlow
 from smtpdebug.render.text import Text
 from smtpdebug.render.transcript import Options
+from smtpdebug.testing import dialogue
 
 Talk = Callable[..., Conversation]
 
@@ -203,3 +204,32 @@ def test_a_conversation_without_auth_is_not_touched(talk: Talk) -> None:
     assert reply is not None
     assert redactor.reply_lines(reply) is reply.lines
     assert redactor.command(Command("NOOP", "x", b"NOOP x", reply.at, reply.at)) == ("NOOP", "x")
+
+
+@pytest.mark.parametrize(
+    "said", [f"C: {PLAIN}\nS: 535 no", f"C: TH PLAIN {PLAIN}\nS: 535 no", f"C: {PLAIN}\nC: ?\nS: 250 ok"]
+)
+def test_lines_behind_a_gap_hide_what_may_be_an_answer(said: str) -> None:
+    conversation = dialogue(f"S: 220 mx\n-- gap 10 --\n{said}\nC: QUIT\nS: 221 bye {PLAIN} opensesame1")
+    written = every_output(conversation)
+    assert HIDDEN in written
+    assert PLAIN not in written
+    assert "opensesame1" not in written
+
+
+def test_a_short_lone_word_behind_a_gap_may_be_an_answer_too() -> None:
+    assert "dGhl" not in every_output(dialogue("S: 220 mx\n-- gap 10 --\nC: dGhl\nS: 250 ok"))
+
+
+def test_a_mistyped_auth_keeps_its_mechanism_alone(talk: Talk) -> None:
+    written = every_output(talk("S 220 mx", f"C ATUH PLAIN {PLAIN}", "S 500 what", "C QUIT", "S 221 alice gone"))
+    assert PLAIN not in written
+    assert "ATUH" not in written or "PLAIN ********" in written
+
+
+def test_the_name_inside_an_initial_response_is_hidden_where_it_is_echoed(talk: Talk) -> None:
+    answer = base64.b64encode(b"\0alice@example.net\0opensesame1").decode()
+    written = every_output(
+        talk("S 220 mx", f"C AUTH PLAIN {answer}", "S 535 no", "C QUIT", "S 221 bye alice@example.net")
+    )
+    assert "alice@example.net" not in written

@@ -26,6 +26,7 @@ from smtpdebug.model.streams import CLIENT, SERVER, Endpoint, Gap, Location, Tcp
 from smtpdebug.model.tls import Alert, TlsFacts
 from smtpdebug.render.text import Text, server_name
 from smtpdebug.render.transcript import Options
+from smtpdebug.testing import dialogue
 
 Talk = Callable[..., Conversation]
 At = Callable[[int, float], Location]
@@ -454,3 +455,20 @@ def test_a_handshake_captured_twice_says_nothing_about_answers(talk: Talk, at: A
     first, second = (line.split("  ")[2] for line in body(shown(conversation)) if " again" in line)
     assert first == what
     assert second.startswith(what + ": ")
+
+
+def test_lines_nobody_can_read_are_shown_and_the_rest_of_mail_data_is_folded() -> None:
+    def said(text: str, **options: bool) -> list[str]:
+        conversation = dialogue("S: 220 mx\n-- gap 10 --\n" + text)
+        return [
+            line.partition("  C  ")[2].partition("  #")[0]
+            for line in body(shown(conversation, options=Options(**options)))
+            if "  C  " in line
+        ]
+
+    assert said("C: TO:<b@example.org>\nS: 250 ok") == ["TO:<b@example.org>"]
+    nine = "\n".join(f"C: line {n}" for n in range(9))
+    assert said(nine) == [*(f"line {n}" for n in range(5)), "[4 more lines, 32 bytes]"]
+    mail = "C: Subject: x\nC:\nC: text\nC: .\nS: 250 ok"
+    assert said(mail) == ["[3 lines, 20 bytes]"]
+    assert "text" in said(mail, bodies=True)

@@ -460,11 +460,8 @@ def test_a_handshake_captured_twice_says_nothing_about_answers(talk: Talk, at: A
 def test_lines_nobody_can_read_are_shown_and_the_rest_of_mail_data_is_folded() -> None:
     def said(text: str, **options: bool) -> list[str]:
         conversation = dialogue("S: 220 mx\n-- gap 10 --\n" + text)
-        return [
-            line.partition("  C  ")[2].partition("  #")[0]
-            for line in body(shown(conversation, options=Options(**options)))
-            if "  C  " in line
-        ]
+        lines = body(shown(conversation, options=Options(**options)))
+        return [found[1] for line in lines if (found := re.search(r"(?:^|  )C  (.*?)(?:  #|$)", line))]
 
     assert said("C: TO:<b@example.org>\nS: 250 ok") == ["TO:<b@example.org>"]
     nine = "\n".join(f"C: line {n}" for n in range(9))

@@ -29,7 +29,7 @@ from smtpdebug.smtp.proxy import preface_length, read_preface
 from smtpdebug.smtp.retake import Retake
 from smtpdebug.smtp.starttls import TlsEntry, find_hello, may_become_record
 from smtpdebug.smtp.unread import Unsure
-from smtpdebug.smtp.waiting import HOLD_BYTES, HeldLine, Waiting, cut
+from smtpdebug.smtp.waiting import HOLD_BYTES, HeldLine, Hole, Waiting, cut
 
 PREFACE, LINES, MAIL, CHUNK, WAIT, HELLO, TLS = range(7)
 """What the next bytes are: perhaps a PROXY preface; command lines; mail data; octets of a BDAT chunk; unknown until a
@@ -235,6 +235,11 @@ class ClientLexer:
 
     def told_by(self, reply: Reply) -> None:
         """A reply while nothing is known of the client's bytes: it may show what the last line was."""
+        held = self._held
+        if held.length and reply.acked == held.offset + held.length:
+            # Answered without a line end: the last octets of a BDAT chunk, or of a line that the gap cut.
+            self.unsure.fragment(held, encrypted=False)
+            held.drop()
         command = self.unsure.told_by(reply, self.fed)
         if command is not None:
             self.lost = False
@@ -294,9 +299,11 @@ class ClientLexer:
     def _note_injected(self, data: bytes) -> None:
         self._pairing.note(Injected(side=CLIENT, data=data, at=self.waiting.chunks[0].began))
 
-    def passed(self, gap: Gap) -> bool:
-        """Whether what waits for a reply was sent by a client that had the server's bytes which we lack."""
-        return self.mode == WAIT and self.waiting.passed(gap)
+    def passed(self, hole: Hole, reply: Reply) -> bool:
+        """Whether what cannot be read yet was sent by a client that had the server's bytes which we lack."""
+        if self.mode == WAIT:
+            return self.waiting.passed(hole)
+        return self.lost and hole.end <= self.unsure.acked and self.unsure.offset < reply.acked
 
     def tls_unseen(self) -> None:
         """TLS is known to have begun, although no record of it was fed: what waits was put in before it."""
@@ -409,7 +416,7 @@ class ClientLexer:
                 self.lost = behind > 0
         else:
             self._cut_line(gap.encrypted)
-            self.lost = True
+            self.lost, self._auth = True, False
             if self.mode != HELLO:
                 self.mode = LINES
 
@@ -422,8 +429,8 @@ class ClientLexer:
             and (self._auth or (command_parts(line)[0] in VERBS and len(line.split(None, 1)) > 1))
         ):
             self._close_line(encrypted)
-        elif line and self._held.began is not None:
-            self.unsure.fragment(line, self._held.began, encrypted=encrypted)
+        elif line:
+            self.unsure.fragment(self._held, encrypted=encrypted)
         self._held.drop()
 
     def close(self, at: Location, encrypted: bool) -> None:

@@ -12,17 +12,35 @@ from typing import Final
 
 import msgspec
 
-from smtpdebug.model.smtp import END_OF_DATA, GREETING, Command, Exchange, Injected, Lost, MailData, Reply, TimelineItem
+from smtpdebug.model.smtp import (
+    AFTER_GAP,
+    END_OF_DATA,
+    GREETING,
+    UNTERMINATED,
+    Command,
+    Exchange,
+    Injected,
+    Lost,
+    MailData,
+    Reply,
+    TimelineItem,
+)
 from smtpdebug.model.streams import SERVER, Gap, Limits
 from smtpdebug.smtp.envelope import PER_RECIPIENT, Envelopes
+from smtpdebug.smtp.waiting import Hole
 
 _EARLY_REPLIES: Final = 256
 """Replies held for commands still to be seen."""
 _WAITING: Final = 4096
 """Commands that wait for replies; the oldest is left unanswered beyond."""
-_NEVER_221: Final = frozenset(
+_PLAIN_REPLIES: Final = frozenset(
     ("EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", END_OF_DATA, "BDAT", "RSET", "NOOP", "VRFY", "HELP")
 )
+"""Commands that have none of the replies of ``_ANCHORS`` but their own."""
+_ANCHORS: Final = {221: "QUIT", 354: "DATA"}
+"""Replies that only one command gets (RFC 5321 section 4.3.2)."""
+_LONG_REPLIES: Final = frozenset((GREETING, "EHLO", "LHLO", "HELP", "EXPN"))
+"""What is behind a gap may be the rest of their reply."""
 _EARLY_NS: Final = 1_000_000
 """Where nothing but time tells: a reply this much older than the next command does not answer it. Captures put
 packets of the two directions in the wrong order by less."""
@@ -59,8 +77,8 @@ class Pairing:
     """
 
     __slots__ = (
-        "_items", "_limit", "_previous", "_recent", "_resync", "_timeline", "_verdict", "envelopes", "exchanges", "log",
-        "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
+        "_hole", "_items", "_limit", "_lossy", "_previous", "_recent", "_seen_to", "_timeline", "_verdict", "envelopes",
+        "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
     )  # fmt: skip
 
     def __init__(
@@ -82,13 +100,15 @@ class Pairing:
         self.truncated = False
         self._previous: Reply | None = None
         self._recent: deque[Reply] = deque(maxlen=64)
-        self._resync: Gap | None = None
+        self._hole: Hole | None = None
+        self._seen_to = 0
+        self._lossy = False
         self.tls_agreed: Reply | None = None
         """The 220 to STARTTLS."""
         self.orphan: Callable[[Reply], bool] | None = None
         """Asked before a reply is put down as answering nothing; true where it set everything back."""
-        self.passed: Callable[[Gap], bool] | None = None
-        """Asked whether a client whose next bytes hang on a reply has gone on, having had the lost bytes."""
+        self.passed: Callable[[Hole, Reply], bool] | None = None
+        """Asked whether the client has gone on, having had the lost bytes, with what is no command as yet."""
         self.log: list[Exchange] | None = None
         """While set: every exchange that got its reply, to be able to start over (see ``retake``)."""
 
@@ -125,22 +145,20 @@ class Pairing:
         replies, pending = self.replies, self.pending
         while replies:
             reply = replies[0]
-            if not pending:
+            self._look_behind(reply)
+            head = pending[0] if pending else None
+            if head is None:
                 if not self._is_alone(reply, fed, in_data):
                     return False
-                if self._has_second_thoughts(reply):
+            elif self._hole is not None:
+                if self._skip_lost(reply):
                     return True
-                replies.popleft()
-                self.alone(reply)
                 continue
-            if self._resync is not None and self._skip_lost(reply):
-                return True
-            head = pending[0]
-            if reply.code == 221 and self._is_for_quit(reply, head):
+            elif self._is_for_later(reply, head):
                 if self.skip(1):
                     return True
                 continue
-            if not self._may_answer(reply, head):
+            if head is None or not self._may_answer(reply, head):
                 if self._has_second_thoughts(reply):
                     return True
                 replies.popleft()
@@ -179,16 +197,34 @@ class Pairing:
             return False  # no answer to DATA, so to a command before it that the capture lacks
         return early <= (0 if reply.code == 421 else _EARLY_NS)
 
-    def _is_for_quit(self, reply: Reply, head: Pending) -> bool:
-        """Whether a 221 answers a QUIT further back: then the server left what is at the head without a reply."""
-        command = head.exchange.command
-        if command is None or command.verb not in _NEVER_221:
+    def _is_for_later(self, reply: Reply, head: Pending) -> bool:
+        """Whether a reply that only one command gets answers one further back.
+
+        Then the reply to what is at the head was lost or, with 221 to QUIT, the server left it without one.
+        """
+        verb, command = _ANCHORS.get(reply.code), head.exchange.command
+        if verb is None or command is None or command.verb not in _PLAIN_REPLIES or command.verb == verb:
+            return False
+        if not self._lossy and verb != "QUIT":
             return False
         for entry in self.pending:
             command = entry.exchange.command
-            if command is not None and command.verb == "QUIT":
+            if command is not None and command.verb == verb:
                 return self._may_answer(reply, entry)
         return False
+
+    def _look_behind(self, reply: Reply) -> None:
+        """Bytes of the server between the last reply and this one, which nobody told of, are lost as well.
+
+        So it is where nothing at all of the server was captured before.
+        """
+        if reply.encrypted or reply.offset < 0:
+            return
+        if self._hole is None and reply.offset > self._seen_to:
+            before = self._previous
+            cut = before is not None and before.oddities & (AFTER_GAP | UNTERMINATED)
+            self.lost_replies(Hole(reply.offset, reply.began.ts_ns, not cut))
+        self._seen_to = max(self._seen_to, reply.end)
 
     def alone(self, reply: Reply) -> None:
         """A reply that nobody asked for: it stands before the commands that wait."""
@@ -202,6 +238,7 @@ class Pairing:
                 if self.exchanges[index] is before:
                     self.exchanges.insert(index, exchange)
                     break
+        self._hole = None
         self._previous = reply
         self._recent.append(reply)
         if self.log is not None:
@@ -289,20 +326,20 @@ class Pairing:
 
     # -- losses
 
-    def lost_replies(self, gap: Gap) -> None:
+    def lost_replies(self, hole: Hole) -> None:
         """Bytes of the server are missing: replies may be."""
-        self._resync = gap
+        self._hole, self._lossy = hole, True
 
     def _skip_lost(self, reply: Reply) -> bool:
         """After a gap: leave those commands unanswered whose replies the gap took. True when a gate fell open.
 
         A client that had the lost bytes when it sent a command had the replies in them, so what it sent before has
-        been answered. Among commands of one burst the first is taken, as nothing tells more.
+        been answered. Among commands of one burst the first is taken whose reply can stand behind the gap.
         """
-        gap, self._resync = self._resync, None
-        assert gap is not None
+        hole, self._hole = self._hole, None
+        assert hole is not None
         pending = self.pending
-        if pending[-1].gate and self.passed is not None and self.passed(gap):
+        if self.passed is not None and self.passed(hole, reply):
             return self.skip(len(pending))
         keep = 0
         for index in range(1, len(pending)):
@@ -313,7 +350,8 @@ class Pairing:
             if reply.acked >= 0 and command.offset >= 0:
                 if reply.acked <= pending[index].since:
                     break
-                if command.acked >= gap.offset + gap.length and command.acked > before.acked:
+                burst = index == 1 and hole.clean and before.acked < hole.end and before.verb not in _LONG_REPLIES
+                if burst or command.acked >= hole.end > before.acked:
                     keep = index
             elif command.began.ts_ns <= reply.began.ts_ns and command.began.ts_ns > before.at.ts_ns:
                 keep = index

@@ -15,6 +15,7 @@ from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Gap, Limits, Location
 from smtpdebug.smtp.client import MAIL, TLS, ClientLexer
 from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.replies import ReplyLexer
+from smtpdebug.smtp.waiting import Hole
 
 _TLS_HELD = 64 << 10
 """Octets of TLS held while the other direction's TLS is yet to begin."""
@@ -109,14 +110,18 @@ class ConversationParser:
             self._server_tls.append(chunk)
             return
         taken = server.feed(chunk)
-        if server.found:
-            self._pairing.replies.extend(server.found)
-            server.found = []
+        self._take_replies()
         if server.tls_offset >= 0:
             data = server.tls_head + chunk.data[taken:]
             self._server_tls.append(
                 Chunk(chunk.stream, SERVER, server.tls_offset, data, chunk.began, chunk.at, chunk.acked)
             )
+
+    def _take_replies(self) -> None:
+        server = self._server
+        if server.found:
+            self._pairing.replies.extend(server.found)
+            server.found = []
 
     def _pump(self) -> None:
         """Pair replies and read on, turn about, until neither can go on."""
@@ -236,18 +241,23 @@ class ConversationParser:
 
     def _gap_client(self, gap: Gap) -> None:
         client = self._client
-        if client.mode != TLS:
+        in_tls = client.mode == TLS
+        client.gap(gap)
+        if not in_tls:
             client.unsure.end()
             self._pairing.note_lost(gap, gap.reason)
-        client.gap(gap)
 
     def _gap_server(self, gap: Gap) -> None:
         if self._server.tls_offset >= 0 and not gap.encrypted:
             self._server_tls.append(gap)
             return
-        self._pairing.note_lost(gap, gap.reason)
+        clean = self._server.between
         self._server.gap(gap)
-        self._pairing.lost_replies(gap)
+        self._take_replies()
+        if self._pairing.replies:
+            self._pump()  # the gap comes behind what it cut
+        self._pairing.note_lost(gap, gap.reason)
+        self._pairing.lost_replies(Hole(gap.offset + gap.length, gap.at.ts_ns, clean))
 
     def close(self, at: Location) -> None:
         """No more will come. See the class about ``tls``."""
@@ -256,9 +266,7 @@ class ConversationParser:
         client, pairing, server = self._client, self._pairing, self._server
         self._closing = True
         server.close(self._encrypted)
-        if server.found:
-            pairing.replies.extend(server.found)
-            server.found = []
+        self._take_replies()
         for _ in range(self._limits.exchanges):
             self._pump()
             waiting = len(pairing.pending), len(pairing.replies), client.waiting.size

@@ -87,6 +87,11 @@ class ReplyLexer:
         self._offset = self._end = self._acked = -1
         self._oddities = 0
 
+    @property
+    def between(self) -> bool:
+        """No reply has begun that has not ended, as far as is known."""
+        return not (self._held_length or self._lines or self._after_gap)
+
     def feed(self, chunk: Chunk) -> int:
         """Take the next bytes; gives how many were lines (fewer than all where TLS begins)."""
         data = chunk.data
@@ -171,7 +176,7 @@ class ReplyLexer:
             if not coded:
                 return  # the rest of a line whose beginning is lost
             oddities |= AFTER_GAP
-        if self._lines and self._belongs_elsewhere(chunk, digits if coded else b""):
+        if self._lines and self._belongs_elsewhere(chunk.acked, digits if coded else b""):
             self._finish(UNTERMINATED | MALFORMED, chunk.encrypted)
         if not self._lines:
             self._began, self._offset, self._oddities = began, start, 0
@@ -189,13 +194,14 @@ class ReplyLexer:
         if coded and line[3:4] != b"-":
             self._finish(0, chunk.encrypted)
 
-    def _belongs_elsewhere(self, chunk: Chunk, digits: bytes) -> bool:
+    def _belongs_elsewhere(self, acked: int, digits: bytes) -> bool:
         """Whether an unfinished reply is over although its last line never came.
 
         A line with another code, sent after more of the client's bytes had arrived, answers those. The same code
-        goes on with the reply, as when a server delays the end of its greeting to catch those who do not wait.
+        goes on with the reply, as when a server delays the end of its greeting to catch those who do not wait; but
+        not beyond a gap, which may hold the end of it.
         """
-        return chunk.acked > self._acked >= 0 and digits != self._lines[0][:3]
+        return acked > self._acked >= 0 and (digits != self._lines[0][:3] or bool(self._oddities & AFTER_GAP))
 
     def _finish(self, oddities: int, encrypted: bool = False) -> None:
         lines = self._lines
@@ -245,6 +251,8 @@ class ReplyLexer:
         self._held_length = 0
         if began is None or not (line[:3].isdigit() and line[3:4] in (b" ", b"-")):
             return
+        if self._lines and self._belongs_elsewhere(self._held_acked, line[:3]):
+            self._finish(UNTERMINATED | MALFORMED, encrypted)
         if not self._lines:
             self._began, self._at, self._offset, self._oddities = began, began, self._start, 0
         if self._after_gap:

@@ -12,6 +12,7 @@ from typing import Final
 
 from smtpdebug.model.smtp import AUTH_ANSWER, Command, Reply, TimelineItem, Unread
 from smtpdebug.model.streams import CLIENT, Location
+from smtpdebug.smtp.waiting import HeldLine
 
 _VERB: Final = re.compile(rb"[A-Za-z][A-Za-z0-9-]{2,19}(?:[ \t]|$)")
 _ANSWER: Final = re.compile(
@@ -33,22 +34,26 @@ class Unsure:
         most: octets kept of what stands together; the rest is counted.
     """
 
-    __slots__ = ("_item", "_most", "_note", "last")
+    __slots__ = ("_item", "_most", "_note", "acked", "last", "offset")
 
     def __init__(self, note: Callable[[TimelineItem], None], most: int) -> None:
         self._note, self._most = note, most
         self._item: Unread | None = None
         self.last: Command | None = None
+        self.offset = self.acked = -1
+        """Of the latest line: where it begins, and what of the server's bytes the client had."""
 
     def add(self, command: Command) -> None:
         """One more line, as the command that it may be."""
         self._put_down()
-        self.last = command
+        self.last, self.offset, self.acked = command, command.offset, command.acked
 
-    def fragment(self, data: bytes, at: Location, *, encrypted: bool) -> None:
+    def fragment(self, held: HeldLine, *, encrypted: bool) -> None:
         """A line that a gap cut."""
+        assert held.began is not None
         self._put_down()
-        self._keep(data, at, encrypted=encrypted)
+        self.offset, self.acked = held.offset, held.acked
+        self._keep(bytes(held.data), held.began, encrypted=encrypted)
 
     def end(self, *, mail: bool = False) -> None:
         """What comes next is known. ``mail``: it is the end of mail data, so these were part of it."""

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from smtpdebug.model.smtp import OVERLONG
-from smtpdebug.model.streams import Chunk, Gap, Location
+from smtpdebug.model.streams import Chunk, Location
 
 HOLD_BYTES: Final = 256 << 10
 """Octets that wait for a reply; beyond, what they are is decided by their looks."""
@@ -30,6 +32,16 @@ def cut(chunk: Chunk, pos: int) -> Chunk:
         chunk.acked,
         chunk.encrypted,
     )
+
+
+class Hole(msgspec.Struct, frozen=True, gc=False):
+    """Server's bytes that we lack: replies may be among them."""
+
+    end: int
+    """Stream offset of what comes behind."""
+    ts_ns: int
+    clean: bool
+    """It begins where a reply ended, so that at least one begins in it."""
 
 
 class HeldLine:
@@ -115,11 +127,9 @@ class Waiting:
         looks = b"".join(chunk.data for chunk in islice(self.chunks, 8))[:_LOOKS]
         return looks.partition(b"\n")[0].rstrip(b"\r")
 
-    def passed(self, gap: Gap) -> bool:
+    def passed(self, hole: Hole) -> bool:
         """Whether what waits was sent by a client that had the server's bytes which we lack."""
         if not self.chunks:
             return False
         last = self.chunks[-1]
-        if last.acked >= 0:
-            return last.acked >= gap.offset + gap.length
-        return last.began.ts_ns > gap.at.ts_ns
+        return last.acked >= hole.end if last.acked >= 0 else last.began.ts_ns > hole.ts_ns

@@ -32,9 +32,14 @@ def account(conversation: Conversation) -> Latency:
     return latency
 
 
+def _opened_ns(stream: Stream) -> int | None:
+    """When the connection was open, as far as was seen."""
+    return stream.established_ns if stream.established_ns is not None else stream.syn_ack_ns
+
+
 def handshake_ns(stream: Stream) -> int | None:
     """From the first SYN to the ACK that establishes the connection (or the SYN-ACK, where that ACK was not seen)."""
-    done = stream.established_ns if stream.established_ns is not None else stream.syn_ack_ns
+    done = _opened_ns(stream)
     if stream.syn_ns is None or done is None or done < stream.syn_ns:
         return None
     return done - stream.syn_ns
@@ -50,7 +55,7 @@ def rtt_ns(stream: Stream) -> int | None:
 def _greeting_ns(conversation: Conversation) -> int | None:
     """Connection established to first byte of the greeting; with implicit TLS its handshake lies between."""
     exchanges = conversation.exchanges
-    established = conversation.stream.established_ns
+    established = _opened_ns(conversation.stream)
     if not exchanges or established is None:
         return None
     first = exchanges[0]
@@ -104,8 +109,9 @@ def _turns(conversation: Conversation) -> list[_Mark]:
     if conversation.protocol == "unknown":
         return [(stream.opened.ts_ns, _UNKNOWN)]
     marks: list[_Mark] = [(stream.opened.ts_ns, _NETWORK if stream.syn_ns is not None else _UNKNOWN)]
-    if stream.established_ns is not None:
-        marks.append((stream.established_ns, _SERVER))
+    opened = _opened_ns(stream)
+    if opened is not None:
+        marks.append((opened, _SERVER))
     marks += _exchange_turns(conversation.exchanges)
     if tls is not None:
         marks += _tls_turns(tls)

@@ -72,7 +72,7 @@ class Builder:
     """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
 
     __slots__ = (
-        "_around", "_early", "_held", "_left_alone", "_patient", "_plain_offset", "_prefix", "_usual", "_whole",
+        "_around", "_cut", "_early", "_held", "_left_alone", "_patient", "_plain_offset", "_prefix", "_usual", "_whole",
         "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
@@ -91,6 +91,8 @@ class Builder:
         self._left_alone = False
         self._held: list[Chunk | Gap] = []
         self._prefix = [b"", b""]
+        self._cut = [False, False]
+        """A gap ended the prefix: what comes behind it is not glued to it."""
         self._plain_offset = [0, 0]
         port = stream.server.port
         mail = port in PLAIN_PORTS or port in around.ports
@@ -159,7 +161,9 @@ class Builder:
 
     def _feed_undecided(self, event: Chunk | Gap) -> None:
         self._held.append(event)
-        if type(event) is Chunk:
+        if type(event) is Gap:
+            self._cut[event.side] = bool(self._prefix[event.side])
+        elif type(event) is Chunk and not self._cut[event.side]:
             self._prefix[event.side] += event.data[:_SNIFF_BYTES]
         self._decide(closed=False)
 
@@ -195,6 +199,7 @@ class Builder:
     def _turn_round(self) -> None:
         self._around.flip(self.stream)
         self._prefix.reverse()
+        self._cut.reverse()
         for i, event in enumerate(self._held):
             side: Side = CLIENT if event.side == SERVER else SERVER
             if isinstance(event, Chunk):

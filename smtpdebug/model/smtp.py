@@ -33,7 +33,7 @@ UNTERMINATED: Final = 1 << 8
 LONG_LINE: Final = 1 << 9
 """Command or reply line above 512 octets, or text line above 1000, line end included (RFC 5321 4.5.3.1)."""
 AFTER_GAP: Final = 1 << 10
-"""The line may lack its beginning, or what came before it is unknown."""
+"""The line may lack its beginning, or its end, to a gap; or what came before it is unknown."""
 MALFORMED: Final = 1 << 11
 """A reply line that is not three digits and then space, hyphen or line end; or codes differ; or the last line of
 a multi-line reply never came."""

@@ -77,7 +77,7 @@ class Stream(msgspec.Struct, gc=False, eq=False):
     """The SYN that was answered (the last one before the SYN-ACK)."""
     syn_ack_ns: int | None = None
     established_ns: int | None = None
-    """The client's ACK that completes the handshake."""
+    """The client's ACK that completes the handshake; ``None`` where that packet is not in the capture."""
     established_frame: int = 0
     """That ACK's frame."""
     first_data_ns: list[int | None] = msgspec.field(default_factory=lambda: [None, None])

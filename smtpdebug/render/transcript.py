@@ -78,7 +78,7 @@ class Transcript:
         said: list[Line] = []
         for item in conversation.timeline:
             new = self.item(item)
-            if isinstance(item, MailData):
+            if isinstance(item, MailData | Reply):
                 _begun_earlier(said, new)
             said += new
         said = _merged(said, list(_alerts(conversation)))
@@ -232,19 +232,28 @@ def _alerts(conversation: Conversation) -> Iterator[Line]:
             yield Line(FACT, said, alert.at)
 
 
-def _begun_earlier(said: list[Line], mail: list[Line]) -> None:
-    """Mail data is one item, known at its end: its beginning goes before the facts that came in between."""
+def _begun_earlier(said: list[Line], lines: list[Line]) -> None:
+    """What took its time is one item, known at its end: its beginning goes before all that came in between."""
     place = len(said)
-    while place and said[place - 1].mark == FACT and mail and said[place - 1].at.ts_ns > mail[0].at.ts_ns:
+    while place and lines and _after(said[place - 1], lines[0]):
         place -= 1
     if place == len(said):
         return
-    began = mail[0].at
-    head = [line for line in mail if line.at is began]
-    del mail[: len(head)]
+    began = lines[0].at
+    head = [line for line in lines if line.at is began]
+    del lines[: len(head)]
     said[place:place] = head
-    if mail:
-        mail[0].timed = True
+    if lines:
+        lines[0].timed = True
+
+
+def _after(line: Line, first: Line) -> bool:
+    """Whether a line comes behind the first of another item: later, or cut off at the end of the same packet."""
+    if line.at.ts_ns != first.at.ts_ns:
+        return line.at.ts_ns > first.at.ts_ns
+    item = line.item
+    cut = (isinstance(item, Gap) and item.reason == "snaplen") or (isinstance(item, Lost) and item.why == "snaplen")
+    return cut and line.at.frame == first.at.frame
 
 
 def _folded(data: MailData, headers_shown: int, options: Options) -> str:

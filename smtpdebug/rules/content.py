@@ -338,7 +338,7 @@ def trailing_space_in_command(exchange: Exchange) -> Iterator[Said]:
     An answer in an AUTH exchange is not judged here.
     """
     command = own(exchange, TRAILING_SPACE)
-    if command is not None and command.verb in SMTP_VERBS:
+    if command is not None and command.verb in SMTP_VERBS and not command.oddities & UNTERMINATED:
         yield command.at, f"the {command.verb} line ends in white space"
 
 

@@ -428,7 +428,7 @@ class ClientLexer:
             and self.mode != PREFACE
             and (self._auth or (command_parts(line)[0] in VERBS and len(line.split(None, 1)) > 1))
         ):
-            self._close_line(encrypted)
+            self._close_line(encrypted, AFTER_GAP)
         elif line:
             self.unsure.fragment(self._held, encrypted=encrypted)
         self._held.drop()
@@ -454,8 +454,8 @@ class ClientLexer:
             self._close_line(encrypted)
         self.unsure.end()
 
-    def _close_line(self, encrypted: bool) -> None:
-        """What is left of a line when the client closed is a command that never ended."""
+    def _close_line(self, encrypted: bool, known: int = 0) -> None:
+        """What is left of a line when the client closed, or at a gap, is a command that never ended."""
         held = self._held
         if not held.length:
             return
@@ -463,4 +463,4 @@ class ClientLexer:
         end = offset + held.length
         held.drop()
         assert began is not None
-        self._command(line.rstrip(b"\r"), UNTERMINATED, began, began, offset, end, held.acked, encrypted)
+        self._command(line.rstrip(b"\r"), UNTERMINATED | known, began, began, offset, end, held.acked, encrypted)

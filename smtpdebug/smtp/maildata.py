@@ -267,6 +267,10 @@ class DataReader:
 
     def gap(self, length: int, end: int) -> None:
         """``length`` octets are missing; the stream goes on at offset ``end``."""
+        if self.held[-1:] == b"\r":
+            # Its LF is lost: it goes with it, or it would look bare.
+            self.held, length = self.held[:-1], length + 1
+            self._end -= 1
         self._flush()
         self.data.missing += length
         self.body.broken = True

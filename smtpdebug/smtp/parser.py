@@ -242,6 +242,7 @@ class ConversationParser:
     def _gap_client(self, gap: Gap) -> None:
         client = self._client
         in_tls = client.mode == TLS
+        client.let_go()  # a reply too many may answer what is lost
         client.gap(gap)
         if not in_tls:
             client.unsure.end()

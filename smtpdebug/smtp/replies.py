@@ -230,7 +230,7 @@ class ReplyLexer:
 
     def gap(self, gap: Gap) -> None:
         """Bytes are missing: the line in hand is cut; a multi-line reply may go on after it."""
-        self._cut(gap.encrypted)
+        self._cut(gap.encrypted, AFTER_GAP)
         if self._lines:
             self._oddities |= AFTER_GAP
         self._after_gap = True
@@ -241,7 +241,7 @@ class ReplyLexer:
         if self._lines:
             self._finish(UNTERMINATED | MALFORMED, encrypted)
 
-    def _cut(self, encrypted: bool) -> None:
+    def _cut(self, encrypted: bool, known: int = 0) -> None:
         """A line without end: kept where its code is there."""
         if not self._held_length:
             return
@@ -265,4 +265,4 @@ class ReplyLexer:
         if line[3:4] == b"-":
             self._oddities |= AFTER_GAP
         else:
-            self._finish(UNTERMINATED, encrypted)
+            self._finish(UNTERMINATED | known, encrypted)

@@ -24,6 +24,7 @@ def take_shake(connection: Connection, shake: Shake) -> None:
     stream.syn_ns = stream.last_syn_ns = shake.syn_ns
     stream.syn_ack_ns, stream.established_ns = shake.syn_ack_ns, shake.established_ns
     stream.established_frame = shake.last_frame
+    connection.shaken = True
     for half, isn in ((client, shake.client_isn), (server, shake.server_isn)):
         half.isn = isn
         half.base = half.next_seq = (isn + 1) & MASK
@@ -94,7 +95,7 @@ def take_end(connection: Connection, end: End, capture: str) -> bool:
         return False
     stream = connection.stream
     # Without its handshake each ACK is still asked whether it is the one that completes it.
-    if first.ripe is not None or second.ripe is not None or stream.established_ns is None:
+    if first.ripe is not None or second.ripe is not None or not connection.shaken:
         return False
     rows = end.end - end.begin
     connection.count += rows

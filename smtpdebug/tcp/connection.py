@@ -48,6 +48,8 @@ class Connection(msgspec.Struct, eq=False, gc=False):
     closing_ns: int | None = None
     closed: bool = False
     ignored: bool = False
+    shaken: bool = False
+    """The client has acknowledged the SYN-ACK."""
     lingers: bool = False
     early_ack: tuple[int, int, int] | None = None
     """Number, time and frame of a client's ACK captured before the SYN-ACK."""
@@ -107,8 +109,7 @@ class Connection(msgspec.Struct, eq=False, gc=False):
             self.let_out()
         if self.closing_ns is None and low.fin_acked and high.fin_acked:
             self.closing_ns = max(low.heard_ns, high.heard_ns)
-        stream = self.stream
-        shaken = stream.established_ns is not None or stream.syn_ack_ns is None
+        shaken = self.shaken or self.stream.syn_ack_ns is None
         self.plain = shaken and self.closing_ns is None and low.calm() and high.calm()
 
     def let_out(self, *, everything: bool = False) -> None:
@@ -137,11 +138,13 @@ class Connection(msgspec.Struct, eq=False, gc=False):
     def _acknowledged(self, half: Half, peer: Half, segment: Segment, at: Location) -> int:
         """What the segment's ACK says of the other direction; its offset there, or -1."""
         ack, stream = segment.ack, self.stream
-        if half.side == CLIENT and stream.established_ns is None and not segment.flags & SYN:
+        if half.side == CLIENT and not self.shaken and not segment.flags & SYN:
             if peer.isn < 0:
                 self.early_ack = (ack, segment.ts_ns, segment.frame)
-            elif ahead(ack, peer.isn) >= 1:
-                stream.established_ns, stream.established_frame = segment.ts_ns, segment.frame
+            elif (distance := ahead(ack, peer.isn)) >= 1:
+                self.shaken = True
+                if distance == 1:  # an ACK of more came later: the one of the handshake is not in the capture
+                    stream.established_ns, stream.established_frame = segment.ts_ns, segment.frame
         if peer.base < 0:
             peer.begin(ack, certain=True)
         elif not peer.started:

@@ -56,6 +56,7 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
         stream.refused_by = stream.closed_by = connection.closing_ns = None
     if untouched and connection.early_ack is not None and connection.early_ack[0] == first:
         _, stream.established_ns, stream.established_frame = connection.early_ack
+        connection.shaken = True
 
 
 def _begin_at_syn(half: Half, first: int) -> None:

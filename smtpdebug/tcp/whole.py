@@ -60,7 +60,7 @@ class Settled(msgspec.Struct, eq=False, gc=False):
         low, high = (client, server) if self.low == CLIENT else (server, client)
         connection = Connection(self.key, self.stream, limits, low, high)
         connection.count, connection.closing_ns = self.count, self.closing_ns
-        connection.lingers = True
+        connection.lingers = connection.shaken = True
         return connection
 
     def _half(self, side: Side, out: deque[TcpStreamEvent]) -> Half:

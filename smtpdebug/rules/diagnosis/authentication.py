@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 
-from smtpdebug.model.smtp import AUTH_ANSWER, Exchange
+from smtpdebug.model.smtp import AFTER_GAP, AUTH_ANSWER, Exchange
 from smtpdebug.rules.diagnosis.facts import Facts, quote
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
@@ -290,7 +290,7 @@ def badly_encoded(facts: Facts) -> Iterator[Seen]:
     """
     for exchange, used, answers in attempts(facts):
         wrong = used == "PLAIN" and bool(answers) and answers[-1].count(b"\0") != 2
-        if not wrong or exchange.command is None:
+        if not wrong or exchange.command is None or exchange.command.oddities & AFTER_GAP:
             continue
         failed = next((e for e in facts.failed if e.command is not None and e.command.verb in AUTH), None)
         if failed is None or failed.reply is None or failed.command is None or failed.command.line.strip() == b"*":

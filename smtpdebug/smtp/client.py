@@ -47,7 +47,8 @@ class ClientLexer:
     """
 
     __slots__ = (
-        "_auth", "_bdat", "_gate", "_held", "_known_220", "_limits", "_pairing", "_timeline", "fed", "lmtp", "lost",
+        "_agreed", "_auth", "_bdat", "_behind_gap",
+        "_gate", "_held", "_known_220", "_limits", "_pairing", "_timeline", "fed", "lmtp", "lost",
         "mode", "proxy", "reader", "retake", "tls", "unsure", "waiting",
     )  # fmt: skip
 
@@ -67,6 +68,8 @@ class ClientLexer:
         self.tls = TlsEntry()
         self._gate = ""
         self._auth = False
+        self._agreed = self._behind_gap = -1
+        """Where the 354 ends among the server's bytes; where the last gap in mail data ends."""
         self._known_220: Reply | None = None
         self._held = HeldLine(limits.line_bytes)
         self._bdat = ChunkReader(limits)
@@ -258,7 +261,7 @@ class ClientLexer:
         self.mode = LINES
         if gate == "DATA":
             if code == 354 or (300 <= code < 400 and code != 334):
-                self._begin_mail()
+                self._begin_mail(reply)
         elif gate == "AUTH":
             self._auth = code == 334
         elif code == 220:
@@ -313,9 +316,10 @@ class ClientLexer:
 
     # -- mail data
 
-    def _begin_mail(self) -> None:
+    def _begin_mail(self, agreed: Reply | None = None) -> None:
         self.mode = MAIL
         self.reader = None
+        self._agreed = -1 if agreed is None else agreed.end
 
     def orphan(self, reply: Reply) -> None:
         """A reply whose command is lost may still tell what the bytes are."""
@@ -325,12 +329,17 @@ class ClientLexer:
             if reply.code == 334:
                 self._auth = True
             else:
-                self._begin_mail()
+                self._begin_mail(reply)
 
     def _mail(self, chunk: Chunk, pos: int) -> int:
         reader = self.reader
         if reader is None:
             reader = self.reader = DataReader(self._limits, chunk.began, chunk.offset + pos, chunk.encrypted)
+        elif chunk.offset + pos == self._behind_gap and chunk.acked > self._agreed >= 0:
+            # The client has a reply behind the 354, so the gap holds the end of the data and the reply to it.
+            self.end_mail_here(chunk.offset + pos, chunk.began)
+            self.lost = True
+            return pos
         pos = reader.feed(chunk, pos)
         if reader.window is not None:
             self.let_go()
@@ -409,6 +418,7 @@ class ClientLexer:
             if self.reader is None:
                 self.reader = DataReader(self._limits, gap.at, gap.offset, gap.encrypted)
             self.reader.gap(gap.length, self.fed)
+            self._behind_gap = self.fed
         elif self.mode == CHUNK:
             behind, data = self._bdat.gap(gap.length)
             if data is not None:

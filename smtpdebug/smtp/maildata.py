@@ -123,9 +123,16 @@ class Body:
 
     def gap(self, length: int) -> None:
         """``length`` octets of a BDAT chunk are missing."""
-        self.data.missing += length
-        self.broken = self._after_gap = True
+        self.cut(length)
+        self._after_gap = True
         self._last, self._line = b"", 0
+
+    def cut(self, length: int) -> None:
+        """``length`` octets are missing: the headers end before them, as nobody knows what is glued to what."""
+        self.data.missing += length
+        self.broken = True
+        if self._headers is not None:
+            self.data.headers, self._headers = bytes(self._headers[: self._header_limit]), None
 
     def last_octet(self) -> None:
         """No more octets of BDAT come: a CR at the end stays bare."""
@@ -272,8 +279,7 @@ class DataReader:
             self.held, length = self.held[:-1], length + 1
             self._end -= 1
         self._flush()
-        self.data.missing += length
-        self.body.broken = True
+        self.body.cut(length)
         self._crlf = False
         self._mid_line = True
         self._context = b""

@@ -303,6 +303,23 @@ def test_records_of_unknown_length_missing_in_tls() -> None:
     assert (data.sha256, data.ended) == (None, False)
 
 
+def test_gap_that_took_the_end_of_the_mail_data_and_the_reply_to_it() -> None:
+    said = HAIL + ENVELOPE + "C: Subject: x\n-- gap 100 --\n-- gap S 12 --\nC: QUIT\nS: 221 bye"
+    conversation = dialogue(said)
+    assert pairs(conversation)[-3:] == [("DATA", 354), ("(end of mail data)", None), ("QUIT", 221)]
+    (message,) = conversation.messages
+    assert message.data is not None
+    assert (message.data.headers, message.data.missing, message.data.ended) == (b"Subject: x\r\n", 100, False)
+
+
+def test_headers_are_not_glued_over_a_gap() -> None:
+    conversation = dialogue(HAIL + ENVELOPE + "C: Subject: x\n-- gap 100 --\nC: est\nC: To: b\nC: .\nS: 250 ok")
+    (message,) = conversation.messages
+    assert message.data is not None
+    assert message.data.headers == b"Subject: x\r\n"
+    assert message.data.ended
+
+
 def test_gap_that_took_a_command() -> None:
     conversation = dialogue(HAIL + "-- gap 20 --\nS: 250 ok\nC: RCPT TO:<b@y>\nS: 250 ok")
     assert pairs(conversation)[2:] == [(None, 250), ("RCPT", 250)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from smtpdebug.model.smtp import Conversation, Injected, Lost, ProxyPreface
-from smtpdebug.model.streams import Gap, TcpEvent
+from smtpdebug.model.streams import CLIENT, SERVER, Gap, TcpEvent
 from smtpdebug.model.tls import Alert, TlsFacts
 from smtpdebug.render.clock import span
 from smtpdebug.render.escape import from_wire, printable
@@ -166,6 +166,17 @@ def _reset(who: str, conversation: Conversation) -> str | None:
     if stream.syn_ack_ns is None and conversation.outcome == "refused":
         return f"connection refused by the {who} (RST)"
     return f"connection reset by the {who} (RST)"
+
+
+def opening(conversation: Conversation) -> str | None:
+    """A first line for a conversation of which the capture holds one direction alone."""
+    packets, missing = conversation.stream.packets, conversation.stream.missing
+    for side in (CLIENT, SERVER):
+        if not packets[side] and missing[side] > 1:
+            there, away = _SIDE[1 - side], _SIDE[side]
+            size = plural(missing[side], "byte")
+            return f"only the {there}'s packets are in the capture: of the {away}, {size} by the {there}'s ACKs are not"
+    return None
 
 
 def ending(conversation: Conversation) -> str | None:

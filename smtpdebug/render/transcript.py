@@ -76,6 +76,9 @@ class Transcript:
         """The whole conversation, findings under the lines they are about."""
         conversation = self._conversation
         said: list[Line] = []
+        first = facts.opening(conversation)
+        if first is not None:
+            said.append(Line(FACT, first, conversation.stream.opened))
         for item in conversation.timeline:
             new = self.item(item)
             if isinstance(item, MailData | Reply):

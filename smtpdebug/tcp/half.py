@@ -116,6 +116,7 @@ class Half(msgspec.Struct, eq=False, gc=False):
 
     def rewind(self, offset: int) -> None:
         """Data before the assumed begin, while nothing was given out: begin there."""
+        self.missing = 0
         if offset >= 0:
             self.next, self.next_seq = offset, (self.base + offset) & MASK
         else:
@@ -141,7 +142,11 @@ class Half(msgspec.Struct, eq=False, gc=False):
             self.evidence = [Evidence(e.offset - by, e.count, e.at) for e in self.evidence]
 
     def skip(self, offset: int) -> None:
-        """Nothing of this direction is captured: follow the peer's ACKs, so that they keep their meaning."""
+        """Nothing of this direction is captured: follow the peer's ACKs, so that they keep their meaning.
+
+        One octet more is rather the FIN.
+        """
+        self.missing += offset - self.next if offset - self.next > 1 else 0
         self.next, self.next_seq = offset, (self.base + offset) & MASK
 
     # ---- bytes

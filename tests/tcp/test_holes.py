@@ -90,6 +90,14 @@ def test_side_that_is_not_captured_has_no_gaps() -> None:
     assert seen.bytes(0) == b"EHLO\r\nQUIT\r\n"
     assert seen.gaps(1) == []
     assert [c.acked for c in seen.of(seen.stream, 0) if isinstance(c, Chunk)] == [0, 70]
+    assert seen.stream.missing == [0, 70]
+
+
+def test_the_fin_of_a_side_that_is_not_captured_is_no_missing_octet() -> None:
+    wire = Wire()
+    wire.put("C", SYN, -1)
+    wire.c(0, b"EHLO\r\n", 20).c(6, b"", 90, FIN | ACK).c(7, b"", 91)
+    assert run(wire).stream.missing == [0, 70]
 
 
 def test_hole_at_the_end_of_the_capture() -> None:

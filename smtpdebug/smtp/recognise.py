@@ -58,7 +58,10 @@ def recognise(client: bytes, server: bytes, *, mail_port: bool, tls_port: bool, 
         return kind
     tls = _is_tls(client, server)
     if tls:
-        return "tls"
+        # A client may begin TLS where a server speaks in clear: what that says is to be read.
+        if not server and not closed:
+            return None
+        return "smtp" if _REPLY.match(server) else "tls"
     if tls is None and not closed:
         return None
     if other_protocol(client, server):

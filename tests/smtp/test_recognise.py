@@ -17,7 +17,9 @@ GREETING = b"220 mx.example.org ESMTP\r\n"
         (b"LHLO c\r\n", b"220 hello\r\n", "lmtp"),
         (b"MAIL FROM:<a@x>\r\n", b"", "smtp"),
         (b"QUIT\r\n", b"250 2.1.5 Ok\r\n", "smtp"),
-        (CLIENT_HELLO, b"", "tls"),
+        (CLIENT_HELLO, b"", None),  # the server may speak in clear, which is to be read
+        (CLIENT_HELLO, b"220 mx ESMTP\r\n", "smtp"),
+        (CLIENT_HELLO, b"\x15\x03\x03\x00\x02\x02\x28", "tls"),
         (b"USER anonymous\r\n", b"220 (vsFTPd 3.0.3)\r\n", "unknown"),
         (b"USER anonymous\r\n", b"220 files\r\n", "unknown"),
         (b"GET / HTTP/1.1\r\n", b"", "unknown"),

@@ -9,7 +9,7 @@ import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, cast
+from typing import Any, BinaryIO, Final, Protocol
 
 import lz4.frame
 import zstandard
@@ -20,6 +20,8 @@ QUIET_S: Final = 0.05
 
 _GZIP, _ZSTD, _LZ4 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 _MAGIC_BYTES: Final = 4
+_ZSTD_STEP: Final = 4096
+"""Octets decompressed at a time: a block of four may stand for 128 KiB."""
 
 
 class _Inflater(Protocol):
@@ -85,6 +87,32 @@ class _Lz4:
         return bool(self._inflate.eof) or self._fresh
 
 
+class _Zstd:
+    def __init__(self) -> None:
+        self._inflate: Any = zstandard.ZstdDecompressor().decompressobj()
+        self._in, self._place, self._out = b"", 0, b""
+        self._fresh = True
+
+    def feed(self, data: bytes, most: int) -> bytes:
+        if data:
+            self._in, self._place = self._in[self._place :] + data, 0
+        if not self._out and self._place < len(self._in):
+            if self._inflate.eof:  # frames may follow each other (RFC 8878 section 3.1)
+                self._inflate = zstandard.ZstdDecompressor().decompressobj()
+            part = self._in[self._place : self._place + _ZSTD_STEP]
+            self._fresh = False
+            self._out = self._inflate.decompress(part)
+            self._place += len(part) - len(self._inflate.unused_data)
+        out, self._out = self._out[:most], self._out[most:]
+        return out
+
+    def idle(self) -> bool:
+        return not self._out and self._place >= len(self._in)
+
+    def done(self) -> bool:
+        return bool(self._inflate.eof) or self._fresh
+
+
 def _standard_input() -> tuple[int, bytes | None]:
     """Its file descriptor, or what is in it where it has none (put there by a test or another program)."""
     if sys.stdin is None:
@@ -137,7 +165,6 @@ class ByteStream:
         """Bytes read so far, as stored: what a progress bar counts."""
         self.compressed = False
         self._inflater: _Inflater | None = None
-        self._zstd: Any = None
         self._head = b""
         self._sniffed = False
         self._ended = False
@@ -161,8 +188,8 @@ class ByteStream:
         elif self._head.startswith(_LZ4):
             self._inflater = _Lz4()
         elif self._head.startswith(_ZSTD):
-            self._zstd = zstandard.ZstdDecompressor().stream_reader(cast(BinaryIO, _Raw(self)), read_across_frames=True)
-        self.compressed = self._inflater is not None or self._zstd is not None
+            self._inflater = _Zstd()
+        self.compressed = self._inflater is not None
 
     def take_raw(self, most: int) -> bytes:
         """Stored bytes: first those looked at already."""
@@ -181,9 +208,6 @@ class ByteStream:
         if not self._sniffed:
             self._sniff()
         try:
-            if self._zstd is not None:
-                data: bytes = self._zstd.read1(most) if self.pipe else self._zstd.read(most)
-                return data
             if self._inflater is None:
                 return self.take_raw(most)
             return self._inflate(self._inflater, most)
@@ -213,13 +237,3 @@ class ByteStream:
         """Lets the file go; standard input stays open."""
         if self._file is not None:
             self._file.close()
-
-
-class _Raw:
-    """What zstandard reads from."""
-
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-
-    def read(self, most: int) -> bytes:
-        return self._stream.take_raw(most)

@@ -76,6 +76,18 @@ def test_compressed_data_that_ends_early_gives_what_is_there(wrap: str, tmp_path
 
 
 @pytest.mark.parametrize("wrap", ["gzip", "zstd", "lz4"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_compressed_data_without_its_end_is_said_to_end_early(wrap: str, kept: float, tmp_path: Path) -> None:
+    stored = WRAPS[wrap](capture())
+    path = tmp_path / "cut"
+    path.write_bytes(stored[: int(len(stored) * kept)])
+    captures = open_captures([path])
+    list(captures)
+    (told,) = [str(error) for error in captures.errors] + captures.notes
+    assert "the compressed data ends early" in told
+
+
+@pytest.mark.parametrize("wrap", ["gzip", "zstd", "lz4"])
 @given(data=st.data())
 def test_damaged_compressed_data_is_an_error_or_a_note(wrap: str, data: st.DataObject) -> None:
     stored = bytearray(WRAPS[wrap](capture()))

@@ -25,6 +25,7 @@ _CONNECT: Final = re.compile(rb"CONNECT [^\r\n]* HTTP/")
 _FTP: Final = re.compile(
     rb"(?i)(?:USER|PASS|SYST|PASV|EPSV|FEAT|CWD|TYPE|RETR|STOR|AUTH[ \t]+(?:TLS|SSL))(?:[ \t\r]|$)"
 )
+_FTP_OR_POP: Final = re.compile(rb"(?i)(?:USER|PASS|RETR)(?:[ \t\r]|$)")
 _FTP_BANNER: Final = re.compile(rb"(?i)220[ -][^\r\n]*(?:ftp|filezilla)")
 _POP: Final = re.compile(rb"\+OK[ \r\n]|-ERR[ \r\n]")
 _IMAP: Final = re.compile(rb"\* (?:OK|BYE|PREAUTH|CAPABILITY|\d+ )|\S{1,16} (?:OK|NO|BAD) ")
@@ -161,7 +162,7 @@ def other_protocol(client: bytes, server: bytes) -> str:
     if _FTP_BANNER.match(server) and not smtp:
         return "FTP"
     if _FTP.match(first) and (server.startswith(b"220") or not server):
-        return "FTP"
+        return "FTP" if server or not _FTP_OR_POP.match(first) else "FTP or POP3"
     if _NNTP.match(server):
         return "NNTP"
     if client.startswith((b"<?xml", b"<stream:stream")) or server.startswith((b"<?xml", b"<stream:stream")):

@@ -70,6 +70,8 @@ def test_who_is_the_server() -> None:
     [
         (b"GET / HTTP/1.0\r\n", b"", "HTTP"),
         (b"", b"+OK hi\r\n", "POP3"),
+        (b"USER bob\r\n", b"", "FTP or POP3"),
+        (b"PASV\r\n", b"", "FTP"),
         (b"CONNECT mx:25 HTTP/1.1\r\n\r\nEHLO c\r\n", b"HTTP/1.1 200 ok\r\n\r\n220 mx ESMTP\r\n", "carries SMTP"),
         (b"\x00\x01\x02", b"", "binary"),
         (b"hello\r\n", b"", "'hello'"),

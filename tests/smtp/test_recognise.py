@@ -17,6 +17,9 @@ GREETING = b"220 mx.example.org ESMTP\r\n"
         (b"LHLO c\r\n", b"220 hello\r\n", "lmtp"),
         (b"MAIL FROM:<a@x>\r\n", b"", "smtp"),
         (b"QUIT\r\n", b"250 2.1.5 Ok\r\n", "smtp"),
+        (b"", b"250 OK id=1xVRcC-0007Ma-28\r\n", None),
+        (b"QUIT\r\n", b"250 OK id=1xVRcC-0007Ma-28\r\n", "smtp"),
+        (b"a1 NOOP\r\n", b"a1 OK NOOP completed\r\n", "unknown"),
         (CLIENT_HELLO, b"", None),  # the server may speak in clear, which is to be read
         (CLIENT_HELLO, b"220 mx ESMTP\r\n", "smtp"),
         (CLIENT_HELLO, b"\x15\x03\x03\x00\x02\x02\x28", "tls"),

@@ -77,8 +77,9 @@ class Pairing:
     """
 
     __slots__ = (
-        "_hole", "_items", "_limit", "_lossy", "_previous", "_recent", "_seen_to", "_timeline", "_verdict", "envelopes",
-        "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed", "truncated",
+        "_hole", "_holes", "_items", "_limit", "_looked_at", "_lossy", "_previous", "_recent", "_seen_to", "_timeline",
+        "_verdict", "envelopes", "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed",
+        "truncated",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +101,10 @@ class Pairing:
         self.truncated = False
         self._previous: Reply | None = None
         self._recent: deque[Reply] = deque(maxlen=64)
+        self._holes: deque[Hole] = deque()
         self._hole: Hole | None = None
+        """The one before the reply that is looked at, until it is clear whom it cost a reply."""
+        self._looked_at: Reply | None = None
         self._seen_to = 0
         self._lossy = False
         self.tls_agreed: Reply | None = None
@@ -218,12 +222,17 @@ class Pairing:
 
         So it is where nothing at all of the server was captured before.
         """
-        if reply.encrypted or reply.offset < 0:
+        if reply is self._looked_at:
+            return
+        self._looked_at, self._hole = reply, None
+        while self._holes and self._holes[0].end <= reply.offset:
+            self._hole = self._holes.popleft()
+        if reply.encrypted:
             return
         if self._hole is None and reply.offset > self._seen_to:
             before = self._previous
             cut = before is not None and before.oddities & (AFTER_GAP | UNTERMINATED)
-            self.lost_replies(Hole(reply.offset, reply.began.ts_ns, not cut))
+            self._hole, self._lossy = Hole(reply.offset, reply.began.ts_ns, not cut), True
         self._seen_to = max(self._seen_to, reply.end)
 
     def alone(self, reply: Reply) -> None:
@@ -238,7 +247,6 @@ class Pairing:
                 if self.exchanges[index] is before:
                     self.exchanges.insert(index, exchange)
                     break
-        self._hole = None
         self._previous = reply
         self._recent.append(reply)
         if self.log is not None:
@@ -328,7 +336,8 @@ class Pairing:
 
     def lost_replies(self, hole: Hole) -> None:
         """Bytes of the server are missing: replies may be."""
-        self._hole, self._lossy = hole, True
+        self._holes.append(hole)
+        self._lossy = True
 
     def _skip_lost(self, reply: Reply) -> bool:
         """After a gap: leave those commands unanswered whose replies the gap took. True when a gate fell open.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smtpdebug.model.smtp import MailData
+from smtpdebug.model.smtp import AFTER_GAP, MailData
 from smtpdebug.model.streams import Chunk, Limits, Location
 from smtpdebug.smtp.maildata import Body
 from smtpdebug.smtp.pairing import Pending
@@ -32,6 +32,8 @@ class ChunkReader:
         if self._whole is None:
             whole = MailData(began=at, at=at, encrypted=encrypted, offset=end, chunks=[], odd_ends=[])
             self._whole = Body(self._limits, whole)
+            if entry.exchange.command is not None and entry.exchange.command.oddities & AFTER_GAP:
+                self._whole.cut(0)  # the chunk with the headers may be lost
         self._body.follows(self._whole)
         if len(self._whole.data.chunks) < self._limits.exchanges:
             self._whole.data.chunks.append(size)

@@ -14,6 +14,7 @@ import msgspec
 
 from smtpdebug.model.smtp import (
     AFTER_GAP,
+    AUTH_ANSWER,
     END_OF_DATA,
     GREETING,
     UNTERMINATED,
@@ -27,6 +28,7 @@ from smtpdebug.model.smtp import (
 )
 from smtpdebug.model.streams import SERVER, Gap, Limits
 from smtpdebug.smtp.envelope import PER_RECIPIENT, Envelopes
+from smtpdebug.smtp.grammar import VERBS
 from smtpdebug.smtp.waiting import Hole
 
 _EARLY_REPLIES: Final = 256
@@ -36,9 +38,18 @@ _WAITING: Final = 4096
 _PLAIN_REPLIES: Final = frozenset(
     ("EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", END_OF_DATA, "BDAT", "RSET", "NOOP", "VRFY", "HELP")
 )
-"""Commands that have none of the replies of ``_ANCHORS`` but their own."""
-_ANCHORS: Final = {221: "QUIT", 354: "DATA"}
-"""Replies that only one command gets (RFC 5321 section 4.3.2)."""
+"""Commands that a server may have left without a reply at a QUIT behind them."""
+_SUCCESSES: Final = {
+    **dict.fromkeys(("EHLO", "HELO", "LHLO", "MAIL", "RSET", "NOOP"), (250,)),
+    **dict.fromkeys((END_OF_DATA, "BDAT"), (250, 353)),
+    **dict.fromkeys(("RCPT", "VRFY"), (250, 251, 252)),
+    **dict.fromkeys(("AUTH", AUTH_ANSWER), (235, 334)),
+    **dict.fromkeys((GREETING, "STARTTLS"), (220,)),
+    "DATA": (354,),
+    "QUIT": (221,),
+    "HELP": (211, 214),
+}
+"""What says yes to a command (RFC 5321 section 4.3.2, RFC 3207, RFC 4954; 353 is PRDR's)."""
 _LONG_REPLIES: Final = frozenset((GREETING, "EHLO", "LHLO", "HELP", "EXPN"))
 """What is behind a gap may be the rest of their reply."""
 _EARLY_NS: Final = 1_000_000
@@ -77,8 +88,8 @@ class Pairing:
     """
 
     __slots__ = (
-        "_hole", "_holes", "_items", "_limit", "_looked_at", "_lossy", "_previous", "_recent", "_seen_to", "_timeline",
-        "_verdict", "envelopes", "exchanges", "log", "orphan", "passed", "pending", "replies", "tls_agreed",
+        "_hole", "_holes", "_items", "_limit", "_looked_at", "_previous", "_recent", "_seen_to", "_timeline",
+        "_verdict", "envelopes", "exchanges", "log", "lossy", "orphan", "passed", "pending", "replies", "tls_agreed",
         "truncated",
     )  # fmt: skip
 
@@ -106,7 +117,8 @@ class Pairing:
         """The one before the reply that is looked at, until it is clear whom it cost a reply."""
         self._looked_at: Reply | None = None
         self._seen_to = 0
-        self._lossy = False
+        self.lossy = False
+        """Bytes are missing: replies and commands may be."""
         self.tls_agreed: Reply | None = None
         """The 220 to STARTTLS."""
         self.orphan: Callable[[Reply], bool] | None = None
@@ -202,18 +214,23 @@ class Pairing:
         return early <= (0 if reply.code == 421 else _EARLY_NS)
 
     def _is_for_later(self, reply: Reply, head: Pending) -> bool:
-        """Whether a reply that only one command gets answers one further back.
+        """Whether a reply that the command at the head cannot get answers another one.
 
-        Then the reply to what is at the head was lost or, with 221 to QUIT, the server left it without one.
+        Where bytes are missing, the reply to the head was lost, and perhaps the other command too. Elsewhere only
+        221 to QUIT is so sure: the server left what is at the head without a reply.
         """
-        verb, command = _ANCHORS.get(reply.code), head.exchange.command
-        if verb is None or command is None or command.verb not in _PLAIN_REPLIES or command.verb == verb:
+        command = head.exchange.command
+        if command is None or reply.code >= 400 or not self._may_answer(reply, head):
             return False
-        if not self._lossy and verb != "QUIT":
+        taken = _SUCCESSES.get(command.verb, None if command.verb in VERBS else ())
+        if taken is None or reply.code in taken:
             return False
+        return self.lossy or (reply.code == 221 and command.verb in _PLAIN_REPLIES and self._has_quit(reply))
+
+    def _has_quit(self, reply: Reply) -> bool:
         for entry in self.pending:
             command = entry.exchange.command
-            if command is not None and command.verb == verb:
+            if command is not None and command.verb == "QUIT":
                 return self._may_answer(reply, entry)
         return False
 
@@ -232,7 +249,7 @@ class Pairing:
         if self._hole is None and reply.offset > self._seen_to:
             before = self._previous
             cut = before is not None and before.oddities & (AFTER_GAP | UNTERMINATED)
-            self._hole, self._lossy = Hole(reply.offset, reply.began.ts_ns, not cut), True
+            self._hole, self.lossy = Hole(reply.offset, reply.began.ts_ns, not cut), True
         self._seen_to = max(self._seen_to, reply.end)
 
     def alone(self, reply: Reply) -> None:
@@ -337,7 +354,6 @@ class Pairing:
     def lost_replies(self, hole: Hole) -> None:
         """Bytes of the server are missing: replies may be."""
         self._holes.append(hole)
-        self._lossy = True
 
     def _skip_lost(self, reply: Reply) -> bool:
         """After a gap: leave those commands unanswered whose replies the gap took. True when a gate fell open.
@@ -350,7 +366,7 @@ class Pairing:
         pending = self.pending
         if self.passed is not None and self.passed(hole, reply):
             return self.skip(len(pending))
-        keep = 0
+        keep = int(self._is_in_hole(hole, reply))
         for index in range(1, len(pending)):
             command = pending[index].exchange.command
             before = pending[index - 1].exchange.command
@@ -359,12 +375,22 @@ class Pairing:
             if reply.acked >= 0 and command.offset >= 0:
                 if reply.acked <= pending[index].since:
                     break
-                burst = index == 1 and hole.clean and before.acked < hole.end and before.verb not in _LONG_REPLIES
-                if burst or command.acked >= hole.end > before.acked:
+                if command.acked >= hole.end > before.acked:
                     keep = index
             elif command.began.ts_ns <= reply.began.ts_ns and command.began.ts_ns > before.at.ts_ns:
                 keep = index
         return self.skip(keep)
+
+    def _is_in_hole(self, hole: Hole, reply: Reply) -> bool:
+        """Whether the reply to the command at the head is in the hole for sure.
+
+        One begins there, and the reply behind was sent when the server had more than that command. In a burst it
+        might still be the rest of a long one.
+        """
+        command = self.pending[0].exchange.command
+        if not hole.clean or command is None or command.acked >= hole.end:
+            return False
+        return reply.acked > command.end and not (command.verb in _LONG_REPLIES and len(self.pending) > 1)
 
     def skip(self, count: int) -> bool:
         """Give up on the replies of the first ``count`` waiting commands. True when a gate fell open."""
@@ -379,6 +405,7 @@ class Pairing:
 
     def note_lost(self, gap: Gap, why: str) -> None:
         """Put a loss down in the timeline."""
+        self.lossy = True
         self.note(Lost(side=gap.side, length=gap.length or None, at=gap.at, why=why))
 
     # -- the ends

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from smtpdebug.model.smtp import (
     GREETING,
     Command,
@@ -17,6 +19,8 @@ from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.replies import ReplyLexer
 from smtpdebug.smtp.waiting import Hole
 
+_READY_FOR_TLS = re.compile(rb"(?i)220 (?:\d\.\d\.\d |[^\r\n]*\btls\b)")
+"""A 220 that is no greeting (RFC 2034 section 4: a greeting has no enhanced code) but the reply to STARTTLS."""
 _TLS_HELD = 64 << 10
 """Octets of TLS held while the other direction's TLS is yet to begin."""
 
@@ -56,6 +60,7 @@ class ConversationParser:
         self.tls: TlsStarted | None = None
         self._pairing = Pairing(self._limits, self.timeline, self._verdict, lmtp=lmtp)
         self._pairing.orphan = self._orphan
+        self._pairing.lossy = joined_late
         self._client = ClientLexer(self._limits, self._pairing, self.timeline, lmtp=lmtp, lost=joined_late)
         self._pairing.passed = self._client.passed
         self._server = ReplyLexer(self._limits.line_bytes, after_gap=joined_late)
@@ -185,7 +190,7 @@ class ConversationParser:
         if self._joined_late:
             # In TLS there is no greeting after STARTTLS, which may be what the capture came too late for.
             early = chunk.side == SERVER and chunk.acked <= 0 and chunk.data[:3] in (b"220", b"554", b"521", b"421")
-            if not early:
+            if not early or _READY_FOR_TLS.match(chunk.data):
                 return
             self._joined_late = False
         at = self._established or chunk.began
@@ -208,7 +213,9 @@ class ConversationParser:
         )
         client.mode = TLS
         self._pairing.flush()
-        mode = "starttls" if self._pairing.tls_agreed is not None else client.tls.mode
+        # Joined between the STARTTLS and its 220, which stands alone.
+        agreed = self._pairing.tls_agreed is not None or (self._joined_late and self.exchanges)
+        mode = "starttls" if agreed else client.tls.mode
         self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls.offset, server_offset=server.tls_offset)
         for injected in self._pairing.injected_replies():
             self._pairing.note(injected)

@@ -165,6 +165,8 @@ class Lost(msgspec.Struct, gc=False):
     length: int | None
     at: Location
     why: str
+    offset: int = -1
+    """In the stream of that side, -1 where unknown."""
 
 
 class Unread(msgspec.Struct, gc=False):

@@ -70,7 +70,8 @@ class Transcript:
         self.redactor = Redactor(conversation, show=options.show_secrets)
         self._last_ns = conversation.stream.opened.ts_ns
         self._stalled = False
-        self._holes: set[tuple[int, int, int]] = set()
+        self._told_to = [0, 0]
+        """Stream offsets up to which holes were told of."""
 
     def lines(self) -> Iterator[Line]:
         """The whole conversation, findings under the lines they are about."""
@@ -191,6 +192,8 @@ class Transcript:
             size = item.length - sum(len(line) + 2 for line in shown)
             more = " more" if shown else ""
             texts.append(f"[{hidden:,}{more} line{'s' * (hidden != 1)}, {facts.plural(max(size, 0), 'byte')}]")
+        if item.mail:
+            texts.append(".")
         return [Line(CLIENT_LINE, text, item.at, n == 0, item.encrypted) for n, text in enumerate(texts)]
 
     def _fact(self, item: TimelineItem) -> Iterator[tuple[str, str]]:
@@ -204,9 +207,10 @@ class Transcript:
             yield ALARM, facts.injected(item, self.redactor)
         elif isinstance(item, Gap | Lost):
             # The parser's word and the reassembler's for the same hole: once is enough.
-            hole = (item.side, item.length or 0, item.at.frame)
-            if hole not in self._holes:
-                self._holes.add(hole)
+            end = item.offset + (item.length or 0)
+            if not item.length or item.offset < 0 or end > self._told_to[item.side]:
+                if item.length:
+                    self._told_to[item.side] = max(end, self._told_to[item.side])
                 yield FACT, facts.gap(item) if isinstance(item, Gap) else facts.lost(item)
         elif isinstance(item, ProxyPreface):
             yield FACT, facts.proxy(item)

@@ -192,12 +192,6 @@ class ClientLexer:
     ) -> None:
         """A whole line, which has some known oddities, and where it is."""
         if self.lost:
-            if line == b".":
-                # Of bytes that nothing is known of: the end of mail data that began before.
-                self._found(mail=True)
-                command = Command(END_OF_DATA, "", b"", began, at, offset, end, acked, AFTER_GAP, encrypted)
-                self._pairing.add(Pending(Exchange(command, None, None, encrypted), offset))
-                return
             known |= AFTER_GAP
             if not FOOT.match(line):
                 verb, argument, odd = spoken(line)
@@ -231,10 +225,16 @@ class ClientLexer:
 
     # -- behind a gap
 
-    def _found(self, *, mail: bool = False) -> None:
+    def _found(self) -> None:
         """The feet are found: from here on every line is read."""
         self.lost = False
-        self.unsure.end(mail=mail)
+        self.end_unsure()
+
+    def end_unsure(self) -> None:
+        """No more lines come that may tell what the last ones were. A lone dot ended mail data that began before."""
+        dot = self.unsure.end()
+        if dot is not None:
+            self._pairing.add(Pending(Exchange(dot, None, None, dot.encrypted), dot.offset))
 
     def told_by(self, reply: Reply) -> None:
         """A reply while nothing is known of the client's bytes: it may show what the last line was."""
@@ -244,8 +244,12 @@ class ClientLexer:
             self.unsure.fragment(held, encrypted=False)
             held.drop()
         command = self.unsure.told_by(reply, self.fed)
-        if command is not None:
-            self.lost = False
+        if command is None:
+            return
+        self.lost = False
+        if command.verb == END_OF_DATA:
+            self._pairing.add(Pending(Exchange(command, None, None, command.encrypted), command.offset))
+        else:
             self._asked(command, "AUTH" if command.verb == AUTH_ANSWER else GATES.get(command.verb, ""))
 
     # -- what hangs on a reply
@@ -462,7 +466,7 @@ class ClientLexer:
         elif self.mode in (LINES, PREFACE):
             self.mode = LINES
             self._close_line(encrypted)
-        self.unsure.end()
+        self.end_unsure()
 
     def _close_line(self, encrypted: bool, known: int = 0) -> None:
         """What is left of a line when the client closed, or at a gap, is a command that never ended."""

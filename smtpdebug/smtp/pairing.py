@@ -404,9 +404,22 @@ class Pairing:
         return opened
 
     def note_lost(self, gap: Gap, why: str) -> None:
-        """Put a loss down in the timeline."""
+        """Put a loss down in the timeline; what is lost at one stretch, piece by piece, is one loss."""
         self.lossy = True
-        self.note(Lost(side=gap.side, length=gap.length or None, at=gap.at, why=why))
+        last = self._timeline[-1] if self._timeline else None
+        if (
+            isinstance(last, Lost)
+            and last.length
+            and (last.side, last.why, last.offset + last.length)
+            == (
+                gap.side,
+                why,
+                gap.offset,
+            )
+        ):
+            last.length += gap.length
+            return
+        self.note(Lost(gap.side, gap.length or None, gap.at, why, gap.offset))
 
     # -- the ends
 

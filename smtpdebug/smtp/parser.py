@@ -252,7 +252,7 @@ class ConversationParser:
         client.let_go()  # a reply too many may answer what is lost
         client.gap(gap)
         if not in_tls:
-            client.unsure.end()
+            client.end_unsure()
             self._pairing.note_lost(gap, gap.reason)
 
     def _gap_server(self, gap: Gap) -> None:

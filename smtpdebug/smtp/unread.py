@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from smtpdebug.model.smtp import AUTH_ANSWER, Command, Reply, TimelineItem, Unread
+from smtpdebug.model.smtp import AUTH_ANSWER, END_OF_DATA, Command, Reply, TimelineItem, Unread
 from smtpdebug.model.streams import CLIENT, Location
 from smtpdebug.smtp.waiting import HeldLine
 
@@ -55,18 +55,22 @@ class Unsure:
         self.offset, self.acked = held.offset, held.acked
         self._keep(bytes(held.data), held.began, encrypted=encrypted)
 
-    def end(self, *, mail: bool = False) -> None:
-        """What comes next is known. ``mail``: it is the end of mail data, so these were part of it."""
+    def end(self) -> Command | None:
+        """What comes next is known. Gives the end of mail data, where the last line may be that."""
+        dot, self.last = (self.last, None) if self.last is not None and self.last.line == b"." else (None, self.last)
         self._put_down()
         if self._item is not None:
-            self._item.mail = mail
+            self._item.mail = dot is not None
             self._item = None
+        return None if dot is None else _end_of_data(dot)
 
     def told_by(self, reply: Reply, fed: int) -> Command | None:
         """The last line as the command that this reply answers; ``None`` where it tells nothing of the kind."""
         last = self.last
         if last is None or not _follows(reply, last, fed):
             return None
+        if last.line == b"." and not 300 <= reply.code < 400:
+            return self.end()
         verb = _verb(last, reply)
         if verb is None:
             return None
@@ -90,6 +94,12 @@ class Unsure:
         item.length += len(data)
         item.lines += 1
         item.data += data[: max(0, self._most - len(item.data))]
+
+
+def _end_of_data(dot: Command) -> Command:
+    """The pseudo-command of a line of a lone dot."""
+    dot.verb, dot.argument, dot.line = END_OF_DATA, "", b""
+    return dot
 
 
 def _follows(reply: Reply, last: Command, fed: int) -> bool:

@@ -268,7 +268,7 @@ class Half(msgspec.Struct, eq=False, gc=False):
         return self.fin if self.fin > self.next else -1
 
     def give_up(self, limit: int, at: Location, reason: str) -> None:
-        """Name the holes that end at or before ``limit`` and give out what stands behind them."""
+        """Name the holes up to ``limit`` and give out what stands behind them."""
         while True:
             end = self.hole_end()
             if end < 0:
@@ -277,7 +277,9 @@ class Half(msgspec.Struct, eq=False, gc=False):
                     return
                 end = limit
             if end > limit:
-                return
+                if limit <= self.next:
+                    return
+                end = limit  # what is acknowledged is lost here; of the rest a later packet tells
             order = self._when_acked(end)
             self._gap(self.next, end, at, reason, min(order, self.held[0].order) if self.held else min(order, self.now))
             self.release(None)

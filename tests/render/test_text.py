@@ -222,7 +222,7 @@ def test_gaps_and_lost_stretches(talk: Talk, at: At) -> None:
 
 def test_one_hole_is_told_once(talk: Talk, at: At) -> None:
     conversation = talk("S 220 mx")
-    lost, gap = Lost(CLIENT, 10, at(6, 6), "lost"), Gap(conversation.stream, CLIENT, 0, 10, at(6, 6), "lost")
+    lost, gap = Lost(CLIENT, 10, at(6, 6), "lost", 0), Gap(conversation.stream, CLIENT, 0, 10, at(6, 6), "lost")
     conversation.timeline += [lost, gap]
     once = body(shown(conversation))
     assert once[1:] == ["+5.0 ms  *  gap: 10 bytes of the client not in the capture  #6"]
@@ -467,5 +467,5 @@ def test_lines_nobody_can_read_are_shown_and_the_rest_of_mail_data_is_folded() -
     nine = "\n".join(f"C: line {n}" for n in range(9))
     assert said(nine) == [*(f"line {n}" for n in range(5)), "[4 more lines, 32 bytes]"]
     mail = "C: Subject: x\nC:\nC: text\nC: .\nS: 250 ok"
-    assert said(mail) == ["[3 lines, 20 bytes]"]
+    assert said(mail) == ["[3 lines, 20 bytes]", "."]
     assert "text" in said(mail, bodies=True)

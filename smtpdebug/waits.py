@@ -170,8 +170,14 @@ def _overlapping_turns(exchanges: list[Exchange]) -> list[_Mark]:
 
 
 def _tls_turns(tls: TlsFacts) -> list[_Mark]:
-    """The end of a flight hands the turn to the other side."""
-    return [(flight.ended_ns, _CLIENT if flight.side == 1 else _SERVER) for flight in tls.flights]
+    """The end of a flight hands the turn to the other side, unless the same side goes on after a pause."""
+    marks: list[_Mark] = []
+    after: int | None = None
+    for flight in reversed(tls.flights):
+        if flight.side != after:
+            marks.append((flight.ended_ns, _CLIENT if flight.side == 1 else _SERVER))
+        after = flight.side
+    return marks[::-1]
 
 
 def _shares(marks: list[_Mark], stream: Stream) -> tuple[int, int, int, int]:

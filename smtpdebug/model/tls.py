@@ -78,7 +78,7 @@ class Certificate(msgspec.Struct, gc=False):
 
 
 class Flight(msgspec.Struct, gc=False):
-    """Handshake messages that one side sent without waiting for the other."""
+    """Handshake messages that one side sent without waiting for the other, and without a pause of its own."""
 
     side: Side
     messages: list[str]

@@ -176,7 +176,7 @@ def flights(facts: TlsFacts) -> Iterator[tuple[int, str]]:
         if number == _FLIGHTS_SHOWN:
             return
         who = "client" if flight.side == CLIENT else "server"
-        waited = 0 if last is None else flight.began_ns - last.ended_ns
+        waited = 0 if last is None else max(0, flight.began_ns - last.ended_ns)
         yield waited, f"{who}: {', '.join(flight.messages)}"
         last = flight
 

@@ -29,6 +29,11 @@ ENCRYPTED: Final = "(encrypted)"
 SSL2_HELLO: Final = "ClientHello (SSL 2.0 format)"
 """Stands in a flight for a ClientHello as RFC 5246 appendix E.2 has it."""
 _TLS13: Final = 0x0304
+PAUSE_NS: Final = 200_000_000
+"""A side that is silent so long amid its messages is waited for: what it sends then is a flight of its own."""
+_SEAL: Final = 17
+"""Octets that TLS 1.3 adds to a record's content: its type and the tag (RFC 8446 section 5.2); tags of 8 are rare."""
+_HANDSHAKE_HEADER: Final = 4
 _FLIGHT_MESSAGES: Final = 64
 _FLIGHTS: Final = 32
 _LEVELS: Final = {1: "warning", 2: "fatal"}
@@ -61,6 +66,7 @@ class TlsTracker:
         self._inner = (MessageReader(), MessageReader())
         self._ciphered = [False, False]
         self._finished: list[Location | None] = [None, None]
+        self._proved = [False, False]
         self._hello_began: Location | None = None
 
     @property
@@ -103,6 +109,8 @@ class TlsTracker:
         for reader in self._readers:
             if reader is not None:
                 out += self._seen(reader.close())
+        # The sides may have been fed in another order than that of their packets.
+        self.facts.flights.sort(key=_began)
         return out
 
     def decrypted(self, opened: Decrypted) -> None:
@@ -166,24 +174,40 @@ class TlsTracker:
         """In TLS 1.3 encrypted handshake messages look like application data (RFC 8446 section 5.2)."""
         if self.facts.version != "TLS 1.3":
             return
-        side = record.side
+        side, seal = record.side, _SEAL - 8 * (self.facts.cipher_suite or "").endswith("CCM_8_SHA256")
+        content = len(record.payload) - seal
+        if content < _HANDSHAKE_HEADER:
+            # Too short for a handshake message: it is an alert, which ends the handshake.
+            self._encrypted_alert(record)
+            return
         self._flight(side, ENCRYPTED, record.began, record.at)
-        # Without a key the first client record after the server's flight is taken for its Finished. Early data, which
-        # looks the same, is before it.
         if side == SERVER:
             self._finished[SERVER] = record.at
-        elif self._finished[SERVER] is not None:
+        elif self._finished[SERVER] is not None and content >= _HANDSHAKE_HEADER + self._hash_size():
+            # Without a key the first client record after the server's flight that can hold a Finished is taken for
+            # it. Early data, which looks the same, is before it; an empty Certificate is smaller.
             self._finish(CLIENT, record.at)
+
+    def _hash_size(self) -> int:
+        """Octets of a Finished of TLS 1.3 (RFC 8446 section 4.4.4)."""
+        return 48 if (self.facts.cipher_suite or "").endswith("SHA384") else 32
 
     def _visible_alert(self, record: Record) -> None:
         side = record.side
         if len(record.payload) != 2:
             # Every cipher makes it longer than the two bytes of an alert.
-            if len(self.facts.alerts) < self._limits.stream_events:
-                phase = "application" if self.done or any(self.facts.application_bytes) else "handshake"
-                self.facts.alerts.append(Alert(side, "unknown", "encrypted", -1, record.at, True, phase))
+            self._encrypted_alert(record)
             return
         self._alert(record.payload, side, record.began, record.at, encrypted=False)
+
+    def _encrypted_alert(self, record: Record) -> None:
+        """Of the alert at the end of a connection whose handshake is not in the capture nothing else was seen."""
+        facts = self.facts
+        if len(facts.alerts) < self._limits.stream_events:
+            joined = facts.client_hello is None and facts.server_hello is None
+            over = self.done or joined or (facts.version != "TLS 1.3" and any(facts.application_bytes))
+            phase = "application" if over else "handshake"
+            facts.alerts.append(Alert(record.side, "unknown", "encrypted", -1, record.at, True, phase))
 
     def _alert(self, data: bytes, side: Side, began: Location, at: Location, *, encrypted: bool) -> None:
         alerts = self.facts.alerts
@@ -243,7 +267,13 @@ class TlsTracker:
         self._name_flight(side, names.message_name(kind), message.at)
 
     def _prove(self, side: Side, at: Location) -> None:
-        """A Finished of TLS 1.3 was read: better than the guess made from outside."""
+        """A Finished of TLS 1.3 was read: better than the guess made from outside.
+
+        The first of each side counts; another comes with authentication after the handshake (RFC 8446 section 4.6.2).
+        """
+        if self._proved[side]:
+            return
+        self._proved[side] = True
         self._finished[side] = at
         if side == CLIENT:
             self.done = True
@@ -314,11 +344,11 @@ class TlsTracker:
         facts = self.facts
         facts.finished = at
         if self._hello_began is not None:
-            facts.handshake_ns = at.ts_ns - self._hello_began.ts_ns
+            facts.handshake_ns = max(0, at.ts_ns - self._hello_began.ts_ns)
 
     def _flight(self, side: Side, name: str, began: Location, at: Location) -> None:
         flights = self.facts.flights
-        if flights and flights[-1].side == side:
+        if flights and flights[-1].side == side and began.ts_ns - flights[-1].ended_ns < PAUSE_NS:
             flight = flights[-1]
             if len(flight.messages) < _FLIGHT_MESSAGES and not (name == ENCRYPTED and name in flight.messages[-1:]):
                 flight.messages.append(name)
@@ -339,3 +369,7 @@ class TlsTracker:
 
 def _when(at: Location) -> int:
     return at.ts_ns
+
+
+def _began(flight: Flight) -> int:
+    return flight.began_ns

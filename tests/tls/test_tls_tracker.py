@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from smtpdebug.model.streams import CLIENT, SERVER, Gap
+from smtpdebug.model.streams import CLIENT, SERVER, Chunk, Gap, Location
+from smtpdebug.model.tls import Decrypted
+from smtpdebug.render import tls_words
 from smtpdebug.tls.tracker import TlsTracker
 
 
@@ -175,3 +178,65 @@ def test_a_certificate_that_is_none_is_kept_as_bytes() -> None:
 
     told = read_certificate(b"not DER")
     assert (told.subject, told.key, told.der) == ("", "unreadable", b"not DER")
+
+
+def refused(maker: Any, version: str) -> Any:
+    """A client that does not trust the server's certificate breaks the handshake off, by Python's ``ssl``."""
+    contexts = maker.contexts(version=version)
+    contexts[0].verify_mode = ssl.CERT_REQUIRED
+    recording = maker.talk(contexts=contexts)
+    assert "certificate verify failed" in recording.failed
+    return recording
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_handshake_that_an_alert_ends_is_not_finished(maker: Any, version: str) -> None:
+    tracker = maker.track(maker.chunks(refused(maker, version).writes))[0]
+    assert (tracker.done, tracker.facts.finished, tracker.facts.handshake_ns) == (False, None, None)
+    (alert,) = tracker.facts.alerts
+    assert (alert.sender, alert.phase, alert.description) == (CLIENT, "handshake", "unknown_ca")
+
+
+@pytest.mark.parametrize("suite", ["TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_AES_128_CCM_8_SHA256"])
+def test_finished_of_tls13_has_its_size(maker: Any, suite: str) -> None:
+    """Octets by RFC 8446 sections 4, 4.4.4 and 5.2: header, hash, type, tag; an alert has two and no header."""
+    hash_size, tag = 48 if "384" in suite else 32, 8 if "CCM_8" in suite else 16
+    tracker = maker.track(maker.chunks(maker.talk(version="TLSv1_3").writes))[0]
+    assert tracker.done
+    for size, ends in ((4 + hash_size + 1 + tag, True), (4 + 4 + 1 + tag, False), (2 + 1 + tag, False)):
+        tracker = TlsTracker("implicit", maker.where(0))
+        tracker.facts.version, tracker.facts.cipher_suite = "TLS 1.3", suite
+        flight, answer = (b"\x17\x03\x03" + n.to_bytes(2, "big") + bytes(n) for n in (900, size))
+        tracker.feed(Chunk(maker.stream(), SERVER, 0, flight, maker.where(1), maker.where(1)))
+        tracker.feed(Chunk(maker.stream(), CLIENT, 0, answer, maker.where(2), maker.where(2)))
+        assert tracker.done is ends
+        assert bool(tracker.facts.alerts) is (size == 3 + tag)
+
+
+def test_the_closing_alert_of_a_connection_joined_at_its_end_failed_no_handshake(maker: Any) -> None:
+    recording = maker.talk()
+    tracker = maker.track(maker.chunks(recording.writes[-2:]))[0]
+    assert [alert.phase for alert in tracker.facts.alerts] == ["application"] * 2
+
+
+def test_a_pause_inside_a_flight_is_seen(maker: Any) -> None:
+    recording = maker.talk()
+    (hello, *_), flight = recording.writes, recording.writes[1][1]
+    first = 5 + int.from_bytes(flight[3:5], "big")
+    tracker = TlsTracker("implicit", maker.where(0))
+    late = Location("", 9, maker.where(1).ts_ns + 2_000_000_000)
+    tracker.feed(Chunk(maker.stream(), CLIENT, 0, hello[1], maker.where(0), maker.where(0)))
+    tracker.feed(Chunk(maker.stream(), SERVER, 0, flight[:first], maker.where(1), maker.where(1)))
+    tracker.feed(Chunk(maker.stream(), SERVER, first, flight[first:], late, late))
+    assert [flight.side for flight in tracker.facts.flights] == [CLIENT, SERVER, SERVER]
+    assert tls_words.waits(tracker.facts) == [0, 2_000_000_000 + maker.STEP_NS]
+
+
+def test_authentication_after_the_handshake_does_not_lengthen_it(maker: Any) -> None:
+    tracker = maker.track(maker.chunks(maker.talk(version="TLSv1_3").writes))[0]
+    finished = tracker.facts.finished
+    body = bytes(36)
+    message = b"\x14" + len(body).to_bytes(3, "big") + body
+    for at in (maker.where(2), maker.where(500)):
+        tracker.decrypted(Decrypted(1, CLIENT, 22, message, at, at))
+    assert finished == tracker.facts.finished == maker.where(2)

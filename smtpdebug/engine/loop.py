@@ -22,7 +22,7 @@ from smtpdebug.model.streams import (
     StreamWhole,
     TcpStreamEvent,
 )
-from smtpdebug.model.tls import Decrypted
+from smtpdebug.model.tls import Decrypted, TlsFacts
 from smtpdebug.tcp.reassembly import Reassembler
 from smtpdebug.waits import account
 
@@ -187,6 +187,7 @@ class Engine:
 
     def _explain(self, conversation: Conversation, tracker: TlsTracker, flow: int) -> None:
         """Whether and by what the TLS was opened, or why not."""
+        from smtpdebug.tls.alerts import Closings
         from smtpdebug.tls.reasons import explain  # only where there is TLS: cryptography is slow to import
 
         facts, decryptor = tracker.facts, self._around.decryptor
@@ -194,14 +195,14 @@ class Engine:
         if verdict is not None:
             facts.decrypted, facts.secret = verdict.decrypted, verdict.secret
             facts.decryptor = verdict.decryptor if verdict.decrypted else None
-        in_clear = any(exchange.reply is not None and not exchange.encrypted for exchange in conversation.exchanges)
         reason = explain(
             facts,
             verdict,
             self._keys,
             snaplen=tracker.snaplen,
             not_tls=tracker.not_tls,
-            answered_in_clear=in_clear and facts.mode == "implicit",
+            answered_in_clear=_answers_in_clear(conversation, facts),
+            closings=Closings.of(conversation.stream),
         )
         if reason is not None:
             facts.reason, facts.reason_text, facts.advice = reason.id, reason.sentence, reason.advice
@@ -225,3 +226,12 @@ class Engine:
         shown = self._shown.get(serial, 0)
         self._fresh += [Item(conversation, item) for item in conversation.timeline[shown:]]
         self._shown[serial] = len(conversation.timeline)
+
+
+def _answers_in_clear(conversation: Conversation, facts: TlsFacts) -> bool:
+    """Whether the server speaks in clear where the client began TLS with its first byte, or when it had done so."""
+    replies = [one.reply for one in conversation.exchanges if one.reply is not None and not one.encrypted]
+    if facts.mode == "implicit":
+        return bool(replies)
+    hello = facts.client_hello
+    return hello is not None and any(reply.began.ts_ns > hello.ts_ns for reply in replies)

@@ -24,6 +24,9 @@ _AGAIN: Final = {
     "syn-ack-repeated": ("SYN-ACK again", "the server has seen no ACK"),
 }
 
+_NOTHING_TO_OPEN: Final = frozenset(("not-tls", "answered-in-clear", "handshake-failed", "incomplete"))
+"""Reasons why TLS stays closed that no key changes."""
+
 _GAP_REASONS: Final = {
     "lost": "not in the capture",
     "snaplen": "cut off by the capture's snap length",
@@ -107,7 +110,8 @@ def tls_opened(facts: TlsFacts) -> list[str]:
     if any(facts.application_bytes):
         volume = "; {:,} bytes from the client, {:,} from the server".format(*facts.application_bytes)
     closed = f"stays closed: {said.rstrip('.')}{volume}"
-    return [closed, f"to open it: {printable(facts.advice)}"] if facts.advice else [closed]
+    label = "what to do" if facts.reason in _NOTHING_TO_OPEN else "to open it"
+    return [closed, f"{label}: {printable(facts.advice)}"] if facts.advice else [closed]
 
 
 def _secret(secret: str | None) -> str:

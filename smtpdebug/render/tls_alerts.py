@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from smtpdebug.model.streams import CLIENT
-from smtpdebug.model.tls import Alert
+from smtpdebug.model.tls import Alert, TlsFacts
+from smtpdebug.tls.alerts import Closings, cause
 
 _CAUSES: Final = {
     10: "a message came that had no place there: a faulty TLS library, or something between the two that meddles",
     20: "a record was damaged or made with another key: a fault of a TLS library, or bytes changed on the way",
     22: "a record was longer than allowed; often plain text taken for TLS",
     40: "nothing in common: no cipher suite, group or signature algorithm that {peer} offers is accepted by {sender}",
-    42: "{peer}'s certificate is damaged or badly signed",
+    42: "{sender} refused {peer}'s certificate: its name, its signature, or anything else about it",
     43: "{sender} does not support the kind of {peer}'s certificate",
     44: "{peer}'s certificate was revoked",
     45: "{peer}'s certificate has expired, or is not valid yet, by {sender}'s clock",
@@ -39,11 +40,12 @@ _CAUSES: Final = {
 """By alert code; ``{sender}`` sent the alert, ``{peer}`` caused it."""
 
 
-def alert_text(alert: Alert, *, versions: str = "") -> str | None:
+def alert_text(alert: Alert, facts: TlsFacts, closings: Closings | None = None) -> str | None:
     """One alert in a sentence: who sent it, what it says, the likely cause; ``None`` where every orderly end has it.
 
     Args:
-        versions: the protocol versions that the client offered, for the alert that refuses them.
+        facts: what else was seen of the handshake.
+        closings: when the sides closed the connection.
     """
     sender, peer = ("the client", "the server") if alert.sender == CLIENT else ("the server", "the client")
     late = alert.phase != "handshake"
@@ -53,10 +55,13 @@ def alert_text(alert: Alert, *, versions: str = "") -> str | None:
     if alert.code == -1:
         return f"{sender} sent an encrypted alert {when}: it broke off, and only a key can tell why"
     said = f"{sender} sent {alert.level} {alert.description} ({alert.code}) {when}"
-    cause = _CAUSES.get(alert.code)
-    if cause is None:
+    shown = cause(alert, facts, closings)
+    if shown is not None:
+        return f"{said}; likely cause: {shown.text}"
+    text = _CAUSES.get(alert.code)
+    if text is None:
         return said
-    cause = cause.format(sender=sender, peer=peer)
-    if alert.code == 70 and versions:
-        cause += f": the client offered {versions}"
-    return f"{said}; likely cause: {cause}"
+    text = text.format(sender=sender, peer=peer)
+    if alert.code == 70 and facts.versions_offered:
+        text += f": the client offered {', '.join(facts.versions_offered)}"
+    return f"{said}; likely cause: {text}"

@@ -14,6 +14,7 @@ from smtpdebug.render import tls_words
 from smtpdebug.render.clock import delta, rfc3339
 from smtpdebug.render.escape import printable
 from smtpdebug.render.tls_alerts import alert_text
+from smtpdebug.tls.alerts import Closings
 
 _INDENT: Final = " " * 15
 _NO_SECRET_HELPS: Final = frozenset(("not-tls", "answered-in-clear", "snaplen", "joined-late", "incomplete"))
@@ -74,7 +75,7 @@ class TlsText:
         self._write(self._paint("title", f"{_route(conversation)}   {mode}"))
         place = f"{rfc3339(at.ts_ns)}   {conversation.id}   {_place(at)}"
         self._write(self._paint("quiet", f"   {place}"))
-        for label, text, style in _rows(facts):
+        for label, text, style in _rows(facts, Closings.of(conversation.stream)):
             self._row(label, printable(text), style)
 
     def _row(self, label: str, text: str, style: str) -> None:
@@ -103,7 +104,7 @@ class TlsText:
         self._out.write(line.rstrip() + "\n")
 
 
-def _rows(facts: TlsFacts) -> Iterator[tuple[str, str, str]]:
+def _rows(facts: TlsFacts, closings: Closings) -> Iterator[tuple[str, str, str]]:
     """(label, text, style) of each row of a handshake."""
     offer = tls_words.offered(facts)
     if offer:
@@ -116,7 +117,7 @@ def _rows(facts: TlsFacts) -> Iterator[tuple[str, str, str]]:
         label = ""
     yield from _times(facts)
     for alert in facts.alerts:
-        said = alert_text(alert, versions=", ".join(facts.versions_offered))
+        said = alert_text(alert, facts, closings)
         if said is not None:
             yield "alert", f"{said}  #{alert.at.frame}", "bad"
     yield from _opened(facts)

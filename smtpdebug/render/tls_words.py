@@ -10,7 +10,7 @@ from smtpdebug.model.streams import CLIENT
 from smtpdebug.model.tls import Certificate, Flight, TlsFacts
 from smtpdebug.render.clock import rfc3339
 from smtpdebug.render.facts import plural
-from smtpdebug.rules.certificates import covers
+from smtpdebug.tls.names import covers
 from smtpdebug.tls.suite_parameters import key_exchange
 
 _DAY_NS: Final = 86_400 * 1_000_000_000

@@ -14,6 +14,7 @@ from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import Location
 from smtpdebug.model.tls import Certificate, TlsFacts
 from smtpdebug.rules.registry import WITH_TLS, Said, rule
+from smtpdebug.tls.names import covers
 
 DAY_NS: Final = 86_400_000_000_000
 SOON_DAYS: Final = 14
@@ -28,18 +29,6 @@ def leaf(conversation: Conversation) -> tuple[TlsFacts, Certificate, Location] |
     if facts is None or not facts.certificates:
         return None
     return facts, facts.certificates[0], facts.server_hello or facts.started
-
-
-def covers(names: list[str], wanted: str) -> bool:
-    """Whether one of the certificate's names is the wanted host name; ``*`` stands for one label (RFC 6125 6.4)."""
-    host = wanted.rstrip(".").lower()
-    for name in names:
-        candidate = name.rstrip(".").lower()
-        if candidate == host:
-            return True
-        if candidate.startswith("*.") and host.partition(".")[2] == candidate[2:] and host.partition(".")[0]:
-            return True
-    return False
 
 
 @rule(

@@ -447,12 +447,16 @@ class Pairing:
                 return
             self.alone(self.replies.popleft())
 
-    def injected_replies(self) -> list[Injected]:
-        """Replies in clear after the 220 to STARTTLS: what somebody put in before TLS began."""
+    def injected_replies(self, hello: int) -> list[Injected]:
+        """Replies in clear after the 220 to STARTTLS: what somebody put in before TLS began.
+
+        ``hello``: where the client's TLS begins; what the server says on having that is its answer.
+        """
         agreed = self.tls_agreed
         if agreed is None:
             return []
-        late = [reply for reply in self._recent if reply.offset >= agreed.end >= 0 and not reply.encrypted]
+        recent = [reply for reply in self._recent if not reply.encrypted and not 0 <= hello < reply.acked]
+        late = [reply for reply in recent if reply.offset >= agreed.end >= 0]
         return [
             Injected(side=SERVER, data=b"".join(line + b"\r\n" for line in reply.lines), at=reply.began)
             for reply in late

@@ -217,7 +217,7 @@ class ConversationParser:
         agreed = self._pairing.tls_agreed is not None or (self._joined_late and self.exchanges)
         mode = "starttls" if agreed else client.tls.mode
         self.tls = TlsStarted(mode=mode, at=first.at, client_offset=client.tls.offset, server_offset=server.tls_offset)
-        for injected in self._pairing.injected_replies():
+        for injected in self._pairing.injected_replies(client.tls.offset):
             self._pairing.note(injected)
         self._pairing.note(self.tls)
 

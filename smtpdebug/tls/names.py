@@ -209,3 +209,15 @@ def alert_name(code: int) -> str:
 def message_name(kind: int) -> str:
     """Handshake message type as in RFC 8446 section 4, or its number."""
     return MESSAGES.get(kind) or f"handshake type {kind}"
+
+
+def covers(names: list[str], wanted: str) -> bool:
+    """Whether one of the certificate's names is the wanted host name; ``*`` stands for one label (RFC 6125 6.4)."""
+    host = wanted.rstrip(".").lower()
+    for name in names:
+        candidate = name.rstrip(".").lower()
+        if candidate == host:
+            return True
+        if candidate.startswith("*.") and host.partition(".")[2] == candidate[2:] and host.partition(".")[0]:
+            return True
+    return False

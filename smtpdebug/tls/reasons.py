@@ -12,6 +12,7 @@ import msgspec
 
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.model.tls import Alert, TlsFacts, Verdict
+from smtpdebug.tls.alerts import Closings, cause
 from smtpdebug.tls.certificates import rsa_modulus
 from smtpdebug.tls.keys import KeyRing, RsaKey
 from smtpdebug.tls.suite_parameters import key_exchange, suite_parameters
@@ -20,6 +21,9 @@ _KEYLOG_ADVICE: Final = (
     "record a key log on the client or server (SSLKEYLOGFILE) and give it with --keylog, "
     "or for a test let the server offer only TLS 1.2 with AES128-GCM-SHA256"
 )
+_SIDES: Final = ("client", "server")
+_LEFT: Final = "nothing was said inside; look in the log of the side that closed, and at what it had just been sent"
+_SNAPLEN: Final = "capture with tcpdump -s 0"
 _COMPARE: Final = "compare what the client offered with what the server accepts"
 
 
@@ -40,6 +44,7 @@ class Case(msgspec.Struct, frozen=True):
     snaplen: bool
     not_tls: bool
     answered_in_clear: bool
+    closings: Closings | None
 
     @property
     def said(self) -> str | None:
@@ -81,6 +86,7 @@ def explain(
     snaplen: bool = False,
     not_tls: bool = False,
     answered_in_clear: bool = False,
+    closings: Closings | None = None,
 ) -> Reason | None:
     """The reason why a connection was not opened, or not wholly; ``None`` when there is none.
 
@@ -90,18 +96,20 @@ def explain(
         keys: the private keys given (and whether a key log was).
         snaplen: packets were captured short (``TlsTracker.snaplen``).
         not_tls: the bytes are no TLS (``TlsTracker.not_tls``).
-        answered_in_clear: the server speaks SMTP in clear where the client began TLS with its first byte.
+        answered_in_clear: the server speaks SMTP in clear where the client began TLS.
+        closings: when the sides closed the connection; ``None`` where that is not known.
     """
     if verdict is not None and verdict.decrypted and verdict.reason is None:
         return None
-    case = Case(facts, verdict, keys if keys is not None else KeyRing(), snaplen, not_tls, answered_in_clear)
+    case = Case(facts, verdict, keys if keys is not None else KeyRing(), snaplen, not_tls, answered_in_clear, closings)
     for row in TABLE:
         told = row.test(case)
         if told is not None:
             sentence = row.sentence.format(told)
             if row.id in _KEYLOG_WOULD_HELP and case.keys.keylog:
                 sentence += "; the key log given has no secret for this connection"
-            return Reason(row.id, sentence, _alert_advice(case) if row.test is _failed else row.advice)
+            advice = _ADVICE[row.id](case) if row.id in _ADVICE else None
+            return Reason(row.id, sentence, advice or row.advice)
     return None
 
 
@@ -118,6 +126,15 @@ def _partial(case: Case) -> str | None:
     return verdict.detail if verdict is not None and verdict.decrypted else None
 
 
+def _partial_advice(case: Case) -> str | None:
+    """Only where bytes are missing is it the capture's fault."""
+    if case.snaplen:
+        return _SNAPLEN
+    if any(case.facts.missing):
+        return None
+    return "the key log lacks some of this connection's secrets, or holds a wrong one: record it anew from the start"
+
+
 def _failure(case: Case) -> Alert | None:
     for alert in case.facts.alerts:
         if alert.phase == "handshake" and (alert.level == "fatal" or alert.code == -1):
@@ -127,7 +144,10 @@ def _failure(case: Case) -> Alert | None:
 
 def _alert_advice(case: Case) -> str:
     alert = _failure(case)
-    return _FAILED.get(alert.code if alert is not None else -1, _COMPARE)
+    if alert is None:
+        return _COMPARE
+    shown = cause(alert, case.facts, case.closings)
+    return f"{shown.text}: {shown.advice}" if shown is not None else _FAILED.get(alert.code, _COMPARE)
 
 
 def _failed(case: Case) -> str | None:
@@ -148,7 +168,25 @@ def _joined_late(case: Case) -> str | None:
     return "" if case.facts.client_hello is None and case.facts.server_hello is None else None
 
 
+def _abandoned(case: Case) -> str | None:
+    """One side left, or the capture ends, in the middle of a handshake of which nothing is missing."""
+    facts, closings = case.facts, case.closings
+    if facts.finished is not None or any(facts.missing) or closings is None or not facts.flights:
+        return None
+    ends = [
+        (ts_ns, side) for side, ts_ns in ((CLIENT, closings.client), (SERVER, closings.server)) if ts_ns is not None
+    ]
+    last = facts.flights[-1]
+    after = f"the {_SIDES[last.side]}'s {last.messages[-1]}"
+    return f"the {_SIDES[min(ends)[1]]} closed after {after}" if ends else f"the capture ends after {after}"
+
+
 def _incomplete(case: Case) -> str | None:
+    missed = _missed(case)
+    return _abandoned(case) or (missed and f"no {missed}")
+
+
+def _missed(case: Case) -> str | None:
     facts, messages = case.facts, case.messages
     if facts.client_hello is None:
         return "ClientHello"
@@ -270,7 +308,7 @@ TABLE: Final = (
         "snaplen",
         _snaplen,
         "the packets were captured short, the ciphertext is not all there",
-        "capture with tcpdump -s 0",
+        _SNAPLEN,
     ),
     Row(
         "joined-late",
@@ -281,7 +319,7 @@ TABLE: Final = (
     Row(
         "incomplete",
         _incomplete,
-        "the handshake is not whole in the capture: no {}",
+        "the handshake is not whole in the capture: {}",
         "packets are missing, or the connection ended there; capture again with a larger buffer (tcpdump -B)",
     ),
     Row(
@@ -360,11 +398,18 @@ TABLE: Final = (
 )
 """In the order of the tests."""
 
+_ADVICE: Final = {
+    "handshake-failed": _alert_advice,
+    "incomplete": lambda case: _LEFT if _abandoned(case) is not None else None,
+    "partial": _partial_advice,
+}
+"""Where the best advice hangs on the case; ``None`` gives the row's."""
+
 _KEYLOG_WOULD_HELP: Final = frozenset(("tls13", "resumed", "forward-secrecy", "leaf-not-rsa", "no-key"))
 
 _FAILED: Final = {
     40: "nothing in common: compare the cipher suites, groups and signature algorithms offered with the server's",
-    42: "the certificate was refused as damaged or badly signed: check the chain",
+    42: "the certificate was refused: check name, chain and signature",
     45: "the certificate has expired by the peer's clock: renew it, check the clock",
     46: "the certificate was refused: check name, chain and usage",
     48: "the peer does not trust the certificate's issuer: send the whole chain, or install the authority",

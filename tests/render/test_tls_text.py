@@ -202,25 +202,27 @@ def test_who_waited_for_whom() -> None:
 
 # -- alerts
 
+NOTHING = TlsFacts("implicit", at())
+
 
 def alert(sender: Side, code: int, description: str, **more: Any) -> Alert:
     return Alert(sender, more.pop("level", "fatal"), description, code, at(6, 9), **more)
 
 
 def test_alerts_say_who_and_why() -> None:
-    said = alert_text(alert(CLIENT, 48, "unknown_ca")) or ""
+    said = alert_text(alert(CLIENT, 48, "unknown_ca"), NOTHING) or ""
     assert said.startswith("the client sent fatal unknown_ca (48) in the handshake")
     assert "the client does not trust the issuer of the server's certificate" in said
-    said = alert_text(alert(SERVER, 70, "protocol_version"), versions="TLS 1.0") or ""
+    said = alert_text(alert(SERVER, 70, "protocol_version"), TlsFacts("implicit", at(), ["TLS 1.0"])) or ""
     assert "the client offered TLS 1.0" in said
-    assert "only a key can tell why" in (alert_text(alert(CLIENT, -1, "encrypted", encrypted=True)) or "")
-    assert alert_text(alert(CLIENT, 255, "255")) == "the client sent fatal 255 (255) in the handshake"
+    assert "only a key can tell why" in (alert_text(alert(CLIENT, -1, "encrypted", encrypted=True), NOTHING) or "")
+    assert alert_text(alert(CLIENT, 255, "255"), NOTHING) == "the client sent fatal 255 (255) in the handshake"
 
 
 def test_an_orderly_end_is_no_alert() -> None:
-    assert alert_text(alert(CLIENT, 0, "close_notify", level="warning", phase="application")) is None
-    assert alert_text(alert(CLIENT, -1, "encrypted", encrypted=True, phase="application")) is None
-    assert "broke the handshake off" in (alert_text(alert(CLIENT, 0, "close_notify", level="warning")) or "")
+    assert alert_text(alert(CLIENT, 0, "close_notify", level="warning", phase="application"), NOTHING) is None
+    assert alert_text(alert(CLIENT, -1, "encrypted", encrypted=True, phase="application"), NOTHING) is None
+    assert "broke the handshake off" in (alert_text(alert(CLIENT, 0, "close_notify", level="warning"), NOTHING) or "")
 
 
 def test_a_failed_handshake_has_its_alert_its_frame_and_advice() -> None:

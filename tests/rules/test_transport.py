@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from smtpdebug.model.smtp import Conversation
-from smtpdebug.rules.certificates import covers
 from smtpdebug.rules.examples import apply_facts, bare
 from smtpdebug.rules.judge import RuleSet
 from smtpdebug.rules.scope import concerns_mail
 from smtpdebug.rules.verdicts import Verdicts
 from smtpdebug.testing import dialogue
+from smtpdebug.tls.names import covers
 
 
 def judged(conversation: Conversation, *select: str, verdicts: Verdicts | None = None) -> list[str]:

@@ -149,11 +149,12 @@ class Maker:
         contexts: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
         session: ssl.SSLSession | None = None,
         close: bool = True,
+        name: str = "mx.example.org",
         **settings: object,
     ) -> Recording:
         """Handshake, the lines, and a close; what was written is recorded."""
         client, server = contexts or self.contexts(**settings)  # type: ignore[arg-type]
-        pair = Pair(client, server, session)
+        pair = Pair(client, server, session, name)
         recording = pair.recording
         log = Path(str(client.keylog_filename))
         before = log.stat().st_size if log.exists() else 0
@@ -240,12 +241,14 @@ class Maker:
 class Pair:
     """A client and a server joined in memory."""
 
-    def __init__(self, client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None) -> None:
+    def __init__(
+        self, client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None, name: str
+    ) -> None:
         self.recording = Recording()
         wires = [ssl.MemoryBIO() for _ in range(4)]
         self._in, self._out = (wires[0], wires[1]), (wires[2], wires[3])
         self.ends = (
-            client.wrap_bio(self._in[0], self._out[0], server_hostname="mx.example.org", session=session),
+            client.wrap_bio(self._in[0], self._out[0], server_hostname=name, session=session),
             server.wrap_bio(self._in[1], self._out[1], server_side=True),
         )
 

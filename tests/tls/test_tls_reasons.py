@@ -55,7 +55,7 @@ def test_partial(maker: Any) -> None:
 @pytest.mark.parametrize(
     ("side", "code", "words", "advice"),
     [
-        (SERVER, 40, "the server sent alert 40 handshake_failure", "cipher suites"),
+        (SERVER, 40, "the server sent alert 40 handshake_failure", "were agreed"),
         (SERVER, 70, "the server sent alert 70 protocol_version", "version"),
         (CLIENT, 48, "the client sent alert 48 unknown_ca", "trust"),
         (CLIENT, 90, "the client sent alert 90 user_canceled", "compare"),

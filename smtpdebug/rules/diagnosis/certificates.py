@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpdebug.model.tls import Certificate
-from smtpdebug.rules.certificates import covers, leaf
+from smtpdebug.rules.certificates import leaf
 from smtpdebug.rules.diagnosis.facts import Facts
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.tls.names import covers
 
 DAY_NS = 86_400_000_000_000
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.model.tls import Alert
+from smtpdebug.model.tls import Alert, TlsFacts
 from smtpdebug.rules.diagnosis.facts import SECOND, Facts, seconds, side_name
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.scope import never_began_tls
+from smtpdebug.tls.alerts import Closings, cause
 
 ALERTS: Final = {
     "handshake_failure": (
@@ -106,12 +107,13 @@ def tls_alert(facts: Facts) -> Iterator[Seen]:
         return
     for alert in tls.alerts:
         if alert.level == "fatal" and alert.code != 0:
-            yield _explain(alert)
+            yield _explain(alert, tls, Closings.of(facts.stream))
             return
 
 
-def _explain(alert: Alert) -> Seen:
-    meaning, advice = ALERTS.get(alert.description, ("", ""))
+def _explain(alert: Alert, tls: TlsFacts, closings: Closings) -> Seen:
+    shown = cause(alert, tls, closings)
+    meaning, advice = ALERTS.get(alert.description, ("", "")) if shown is None else (shown.text, shown.advice)
     says = f"The {side_name(alert.sender)} ended TLS with {alert.description}"
     return Seen(
         f"{says}: {meaning}." if meaning else f"{says}.",

@@ -24,7 +24,9 @@ _AGAIN: Final = {
     "syn-ack-repeated": ("SYN-ACK again", "the server has seen no ACK"),
 }
 
-_NOTHING_TO_OPEN: Final = frozenset(("not-tls", "answered-in-clear", "handshake-failed", "incomplete"))
+NO_KEY_HELPS: Final = frozenset(
+    ("not-tls", "answered-in-clear", "handshake-failed", "incomplete", "snaplen", "joined-late")
+)
 """Reasons why TLS stays closed that no key changes."""
 
 _GAP_REASONS: Final = {
@@ -110,7 +112,7 @@ def tls_opened(facts: TlsFacts) -> list[str]:
     if any(facts.application_bytes):
         volume = "; {:,} bytes from the client, {:,} from the server".format(*facts.application_bytes)
     closed = f"stays closed: {said.rstrip('.')}{volume}"
-    label = "what to do" if facts.reason in _NOTHING_TO_OPEN else "to open it"
+    label = "what to do" if facts.reason in NO_KEY_HELPS else "to open it"
     return [closed, f"{label}: {printable(facts.advice)}"] if facts.advice else [closed]
 
 

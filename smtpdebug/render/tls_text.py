@@ -17,7 +17,6 @@ from smtpdebug.render.tls_alerts import alert_text
 from smtpdebug.tls.alerts import Closings
 
 _INDENT: Final = " " * 15
-_NO_SECRET_HELPS: Final = frozenset(("not-tls", "answered-in-clear", "snaplen", "joined-late", "incomplete"))
 _STYLES: Final = {"title": "1", "quiet": "2", "bad": "1;91", "good": "92"}
 
 
@@ -148,9 +147,9 @@ def _opened(facts: TlsFacts) -> Iterator[tuple[str, str, str]]:
         yield "", facts.reason_text, ""
         if facts.advice:
             yield "advice", facts.advice, ""
-    label = "advice" if facts.reason in _NO_SECRET_HELPS else "to open it"
+    label = "advice" if facts.reason in words.NO_KEY_HELPS else "to open it"
     for text in rest:
-        yield label, text.removeprefix("to open it: "), ""
+        yield label, text.partition(": ")[2], ""
 
 
 # -- conversations without a handshake

@@ -163,12 +163,14 @@ def plaintext_after_starttls_reply(conversation: Conversation) -> Iterator[Said]
         yield item.at, f"{len(item.data):,} bytes of plaintext from the server between its 220 and TLS"
     if conversation.tls is None:
         return
-    agreed = False
+    agreed, hello = False, conversation.tls.client_hello
     for exchange in conversation.exchanges:
         command, reply = exchange.command, exchange.reply
         if reply is None:
             continue
         if agreed and command is None and not reply.encrypted:
+            if hello is not None and reply.began.ts_ns > hello.ts_ns:
+                return  # its answer to the ClientHello: it does not begin TLS after all
             yield reply.at, f"the reply {reply.code} came in clear between the server's 220 and TLS"
         elif reply.encrypted:
             return

@@ -23,6 +23,7 @@ _KEYLOG_ADVICE: Final = (
 )
 _SIDES: Final = ("client", "server")
 _LEFT: Final = "nothing was said inside; look in the log of the side that closed, and at what it had just been sent"
+_AGREED: Final = "the server had agreed to STARTTLS and did not begin TLS: read its reply, and its log"
 _SNAPLEN: Final = "capture with tcpdump -s 0"
 _COMPARE: Final = "compare what the client offered with what the server accepts"
 
@@ -399,6 +400,7 @@ TABLE: Final = (
 """In the order of the tests."""
 
 _ADVICE: Final = {
+    "answered-in-clear": lambda case: _AGREED if case.facts.mode == "starttls" else None,
     "handshake-failed": _alert_advice,
     "incomplete": lambda case: _LEFT if _abandoned(case) is not None else None,
     "partial": _partial_advice,

@@ -96,6 +96,14 @@ def load_private_keys(data: bytes, name: str, password: Password = None) -> list
     return _from_binary(data, name, secret)
 
 
+_MULTI_PRIME: Final = re.compile(rb"\x30\x82..\x02\x01\x01\x02\x82", re.DOTALL)
+"""RSAPrivateKey of version 1 (RFC 8017 appendix A.1.2), and its modulus."""
+
+
+class _PasswordError(KeyFileError):
+    """The password is missing or wrong: other blocks of the file do not make up for it."""
+
+
 class _Secret:
     """Asks for the password once, when it is needed."""
 
@@ -112,15 +120,15 @@ def _from_pem(blocks: list[re.Match[bytes]], name: str, secret: _Secret) -> list
     keys: list[RsaKey] = []
     refusals: list[str] = []
     for block in blocks:
-        label = block.group(1).decode("ascii")
+        label = block.group(1).decode("ascii", "replace")
         if not label.endswith("PRIVATE KEY"):
             refusals.append(_not_private(label))
             continue
         try:
             keys.append(_usable(_load_pem(block.group(0), name, secret), name))
+        except _PasswordError:
+            raise
         except KeyFileError as refusal:
-            if "password" in str(refusal):
-                raise
             refusals.insert(0, str(refusal).removeprefix(f"{name}: "))
     if not keys:
         raise KeyFileError(f"{name}: {refusals[0]}")
@@ -138,7 +146,7 @@ def _not_private(label: str) -> str:
 def _load_pem(block: bytes, name: str, secret: _Secret) -> PrivateKeyTypes:
     encrypted = b"ENCRYPTED" in block
     if not encrypted:
-        _refuse_pss(_base64(block), name)
+        _refuse_unusable(_base64(block), name)
     if b"OPENSSH PRIVATE KEY" in block:
         raise KeyFileError(f"{name}: an OpenSSH key, not a TLS server's; {_SERVER_KEY}")
     # Without the library's own test of the primes, which takes a tenth of a second a key; see _usable.
@@ -152,12 +160,14 @@ def _load(
 ) -> PrivateKeyTypes:
     word = secret() if encrypted else None
     if encrypted and word is None:
-        raise KeyFileError(f"{name}: the key is encrypted and no password was given; give it with --key-password-file")
+        raise _PasswordError(
+            f"{name}: the key is encrypted and no password was given; give it with --key-password-file"
+        )
     try:
         return load(word)
     except (ValueError, TypeError) as error:
         if encrypted:
-            raise KeyFileError(f"{name}: wrong password for the encrypted key (or the file is damaged)") from error
+            raise _PasswordError(f"{name}: wrong password for the encrypted key (or the file is damaged)") from error
         raise KeyFileError(f"{name}: not a readable private key; the file is damaged or cut short") from error
     except UnsupportedAlgorithm as error:
         raise KeyFileError(f"{name}: a kind of key that cannot be read ({error}); {_SERVER_KEY}") from error
@@ -168,9 +178,9 @@ def _from_binary(data: bytes, name: str, secret: _Secret) -> list[RsaKey]:
         raise KeyFileError(f"{name}: the file is empty")
     if data[:1] != b"\x30":
         raise KeyFileError(f"{name}: neither PEM, DER nor PKCS#12; {_SERVER_KEY}")
-    _refuse_pss(data, name)
+    _refuse_unusable(data, name)
     try:
-        return [_usable(load_der_private_key(data, None), name)]
+        return [_usable(load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True), name)]
     except TypeError:  # encrypted PKCS#8
         return [_usable(_load(lambda word: load_der_private_key(data, word), True, name, secret), name)]
     except (ValueError, UnsupportedAlgorithm):
@@ -179,8 +189,12 @@ def _from_binary(data: bytes, name: str, secret: _Secret) -> list[RsaKey]:
     return [_usable(_from_pkcs12(data, name, secret), name)]
 
 
-def _refuse_pss(der: bytes, name: str) -> None:
-    """``cryptography`` loads an RSA-PSS key as any RSA key, so its algorithm is looked for in the PKCS#8 bytes."""
+def _refuse_unusable(der: bytes, name: str) -> None:
+    """``cryptography`` loads an RSA-PSS key as any RSA key, and calls one of three primes damaged: look at the bytes."""
+    if _MULTI_PRIME.search(der[:64]):
+        raise KeyFileError(
+            f"{name}: an RSA key of more than two primes, which cannot be used here; give a key log (--keylog)"
+        )
     if _PSS_OID in der[:40]:
         raise KeyFileError(
             f"{name}: an RSA-PSS key, which can only sign and never takes part in RSA key exchange; "

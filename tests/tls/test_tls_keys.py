@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -180,3 +181,21 @@ def test_a_key_whose_numbers_do_not_fit_each_other_is_refused() -> None:
     pem = damaged.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)
     with pytest.raises(KeyFileError, match="damaged"):
         load_private_keys(pem, "bad.pem")
+
+
+def test_text_and_blocks_in_any_encoding_around_the_key(maker: Any) -> None:
+    other = b"-----BEGIN CAF\xc9-----\nAA==\n-----END CAF\xc9-----\n"
+    assert len(load_private_keys(b"clef d'apr\xe8s-midi\n" + other + maker.server().key_pem, "key.pem")) == 1
+
+
+def test_a_password_in_the_name_of_a_file_is_none(maker: Any) -> None:
+    """A block that cannot be used does not hide the one that can, whatever the file is called."""
+    text = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, PLAIN)
+    assert len(load_private_keys(text + maker.server().key_pem, "mypassword.pem")) == 1
+
+
+@pytest.mark.parametrize("form", [[], ["-traditional"]])
+def test_a_key_of_three_primes_is_said_to_be_one(form: list[str]) -> None:
+    pem = subprocess.run(["openssl", "genrsa", *form, "-primes", "3", "2048"], capture_output=True, check=True).stdout
+    with pytest.raises(KeyFileError, match="more than two primes"):
+        load_private_keys(pem, "three.pem")

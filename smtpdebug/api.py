@@ -67,6 +67,11 @@ class Reading(Iterator[Conversation]):
         return [*self.captures.notes, *limits, *self.secrets.problems]
 
     @property
+    def differs(self) -> bool:
+        """The two decryptors do not agree (``verify``); ``notes`` say where."""
+        return self.secrets.differs
+
+    @property
     def errors(self) -> list[CaptureError]:
         """Inputs that are no captures; the others were read."""
         return self.captures.errors
@@ -220,6 +225,11 @@ class Secrets:
     def keylog(self) -> list[str]:
         """Key log lines (NSS format, no line ends) of what the native decryptor opened."""
         return list(self._native.secrets()) if self._native is not None else []
+
+    @property
+    def differs(self) -> bool:
+        """See ``Reading.differs``."""
+        return bool(getattr(self.made, "differences", ()))
 
     @property
     def problems(self) -> list[str]:

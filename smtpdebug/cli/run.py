@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from smtpdebug import api
-from smtpdebug.cli.errors import CLEAN, INTERRUPTED, UNREADABLE, say
+from smtpdebug.cli.errors import CLEAN, FINDINGS, INTERRUPTED, UNREADABLE, say
 from smtpdebug.cli.options import ReadOptions
 from smtpdebug.cli.progress import progress
 from smtpdebug.engine import Event, Item, Judge
@@ -136,6 +136,7 @@ class Run:
             notes=[*reading.notes, *self._barren()],
             errors=[str(error) for error in reading.errors],
             interrupted=self.interrupted,
+            differs=reading.differs,
         )
 
     def _barren(self) -> Iterator[str]:
@@ -163,18 +164,20 @@ class Summary(msgspec.Struct):
     notes: list[str]
     errors: list[str]
     interrupted: bool
+    differs: bool = False
+    """The two decryptors do not agree (``--verify-decryption``)."""
 
     def say(self, *, quiet: bool) -> int:
         """On standard error; gives the exit code."""
         for error in self.errors:
             say(error)
+        for note in self.notes:
+            click.echo(f"note: {printable(note)}", err=True)
         if not quiet:
-            for note in self.notes:
-                click.echo(f"note: {printable(note)}", err=True)
             click.echo(self._line(), err=True)
         if self.interrupted:
             return INTERRUPTED
-        return UNREADABLE if self.errors else CLEAN
+        return UNREADABLE if self.errors else FINDINGS if self.differs else CLEAN
 
     def _line(self) -> str:
         said = [_count(self.packets, "packet"), _count(self.conversations, "conversation")]

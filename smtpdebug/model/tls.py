@@ -13,6 +13,9 @@ ALERT: Final = 21
 HANDSHAKE: Final = 22
 APPLICATION_DATA: Final = 23
 
+UNSEALED: Final = "none"
+"""For ``TlsFacts.secret``: the cipher suite has no cipher, no secret was needed."""
+
 
 class Record(msgspec.Struct, gc=False):
     """One TLS record of one direction (RFC 8446 section 5.1), as sent."""
@@ -131,7 +134,7 @@ class TlsFacts(msgspec.Struct, gc=False):
     missing: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     decrypted: bool = False
     secret: str | None = None
-    """``rsa-key``, ``keylog``, ``dsb`` (or ``resumed`` from one of them)."""
+    """``rsa-key``, ``keylog``, ``dsb`` (or ``resumed`` from one of them); ``UNSEALED``."""
     decryptor: str | None = None
     """``native`` or ``tshark``."""
     reason: str | None = None

@@ -6,7 +6,7 @@ from typing import Final
 
 from smtpdebug.model.smtp import Conversation, Injected, Lost, ProxyPreface
 from smtpdebug.model.streams import CLIENT, SERVER, Gap, TcpEvent
-from smtpdebug.model.tls import Alert, TlsFacts
+from smtpdebug.model.tls import UNSEALED, Alert, TlsFacts
 from smtpdebug.render.clock import span
 from smtpdebug.render.escape import from_wire, printable
 from smtpdebug.render.redact import Redactor
@@ -104,6 +104,8 @@ def tls_agreed(facts: TlsFacts) -> str:
 
 def tls_opened(facts: TlsFacts) -> list[str]:
     """Decrypted by what; or why it stays closed, and what to do."""
+    if facts.decrypted and facts.secret == UNSEALED:
+        return [f"not encrypted: {facts.cipher_suite} has no cipher; anybody on the way reads it"]
     if facts.decrypted:
         by = f" by {facts.decryptor}" if facts.decryptor else ""
         return [f"decrypted{by} with {_secret(facts.secret)}"]
@@ -117,7 +119,12 @@ def tls_opened(facts: TlsFacts) -> list[str]:
 
 
 def _secret(secret: str | None) -> str:
-    names = {"rsa-key": "the RSA key", "keylog": "the key log", "dsb": "the capture's own secrets"}
+    names = {
+        "rsa-key": "the RSA key",
+        "keylog": "the key log",
+        "dsb": "the capture's own secrets",
+        "resumed": "the secret of the session that it resumes",
+    }
     return names.get(secret or "", secret or "a secret")
 
 

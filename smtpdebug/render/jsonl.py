@@ -9,7 +9,7 @@ import msgspec
 from smtpdebug.model.findings import Diagnosis, Finding
 from smtpdebug.model.smtp import Command, Conversation, Exchange, Latency, Message, Reply
 from smtpdebug.model.streams import Location, Stream
-from smtpdebug.model.tls import TlsFacts
+from smtpdebug.model.tls import UNSEALED, TlsFacts
 from smtpdebug.render.clock import milliseconds, rfc3339
 from smtpdebug.render.escape import safe_json
 from smtpdebug.render.record import (
@@ -224,7 +224,7 @@ def _tls(facts: TlsFacts) -> TlsRecord:
             for alert in facts.alerts
         ],
         decrypted=facts.decrypted,
-        secret=facts.secret,
+        secret=None if facts.secret == UNSEALED else facts.secret,
         reason=facts.reason,
         decryptor=facts.decryptor,
         reason_text=facts.reason_text,

@@ -160,7 +160,10 @@ def name_match(certificate: Certificate, wanted: str | None) -> str:
     """The certificate's names against the name that the client asked for."""
     names = certificate.names
     if not names:
-        return "names: none (no subjectAltName), which clients that check names refuse"
+        # RFC 9525 section 6.3 ends the use of the CN; OpenSSL, and Postfix with it, still falls back to it.
+        return (
+            "names: no DNS name or address in a subjectAltName; clients that do not fall back to the subject refuse it"
+        )
     held = f"names: {_some(names)}"
     if not wanted:
         return f"{held}; the client asked for no name"

@@ -23,12 +23,13 @@ class BothDecryptor:
         self._ours: dict[int, list[Decrypted]] = {}
         self._theirs: dict[int, list[Decrypted]] = {}
         self._chosen: dict[int, str] = {}
-        self._differences: list[str] = []
+        self.differences: list[str] = []
+        """With ``verify``: where the two differ, one sentence each."""
 
     @property
     def problems(self) -> list[str]:
         """tshark's complaints and, with ``verify``, the differences; one sentence each."""
-        return self._tshark.problems + self._differences
+        return self._tshark.problems + self.differences
 
     @property
     def limits_hit(self) -> dict[str, int]:
@@ -111,11 +112,22 @@ class BothDecryptor:
         for side, name in ((CLIENT, "client"), (SERVER, "server")):
             one, two = (b"".join(r.data for r in records if r.side == side) for records in (ours, theirs))
             if one != two:
-                where = (ours or theirs)[0].began
-                self._differences.append(
+                common = _common(one, two)
+                where = _at(ours if len(one) > common else theirs, side, common).began
+                self.differences.append(
                     f"decryption differs: {where.capture}, frame {where.frame}: of the {name}'s plaintext native has "
-                    f"{len(one)} bytes, tshark {len(two)}, the same up to byte {_common(one, two)}"
+                    f"{len(one)} bytes, tshark {len(two)}, the same up to byte {common}"
                 )
+
+
+def _at(records: list[Decrypted], side: int, octet: int) -> Decrypted:
+    """The record of a side that holds an octet of its plaintext."""
+    for record in records:
+        if record.side == side:
+            octet -= len(record.data)
+            if octet < 0:
+                break
+    return record
 
 
 def _octets(records: list[Decrypted]) -> int:

@@ -19,9 +19,10 @@ import msgspec
 
 from smtpdebug.errors import ToolError
 from smtpdebug.model.streams import Limits, Side
-from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record, TlsFacts, Verdict
+from smtpdebug.model.tls import APPLICATION_DATA, UNSEALED, Decrypted, Record, TlsFacts, Verdict
 from smtpdebug.sources.scratch import SERVER_PORT, ScratchCapture
 from smtpdebug.sources.tshark_process import PATIENCE_S, run_worker
+from smtpdebug.tls.suite_parameters import key_exchange
 
 OLDEST = (3, 4)
 INSTALL = "install it with: apt-get install tshark (Debian, Ubuntu), dnf install wireshark-cli (Fedora, RHEL)"
@@ -87,6 +88,7 @@ class TsharkDecryptor:
         self._tshark, self._rsa_keys, self._limits = tshark, list(rsa_keys), limits
         self._patience_s = patience_s
         self._keylog = bytearray()
+        self._sources: set[str] = set()
         self._facts: dict[int, TlsFacts] = {}
         self._closed: dict[int, str] = {}
         """What tshark left closed of a flow that it opened, in words."""
@@ -102,6 +104,7 @@ class TsharkDecryptor:
     def add_keylog(self, text: bytes, source: str) -> list[Decrypted]:
         """More secrets, NSS key log format."""
         self._keylog += text.rstrip(b"\n") + b"\n"
+        self._sources.add(source)
         return []
 
     def start(self, flow: int, facts: TlsFacts) -> None:
@@ -148,13 +151,22 @@ class TsharkDecryptor:
                 self._ended.remove(flow)
         self._done.pop(flow, None)
         opened = self._opened.pop(flow, 0) > 0
-        secret = ("rsa-key" if self._rsa_keys else "keylog") if opened else None
-        self._facts.pop(flow, None)
+        facts = self._facts.pop(flow, None)
+        secret = self._secret_of(facts) if opened else None
         if flow in self._given_up:
             self._given_up.remove(flow)
             return Verdict(opened, secret, "tshark", detail="more TLS than may be held for tshark")
         closed = self._closed.pop(flow, "")
         return Verdict(opened, secret, "tshark", reason="partial" if closed else None, detail=closed)
+
+    def _secret_of(self, facts: TlsFacts | None) -> str:
+        """tshark does not tell what it used: what can have opened such a connection."""
+        if facts is not None and "_WITH_NULL_" in (facts.cipher_suite or ""):
+            return UNSEALED
+        by_key = facts is None or (facts.version != "TLS 1.3" and key_exchange(facts.cipher_suite) == "RSA")
+        if self._rsa_keys and (by_key or not self._sources):
+            return "rsa-key"
+        return "dsb" if self._sources == {"dsb"} else "keylog"
 
     def take_done(self) -> list[int]:
         """Flows that nothing more will be given of, since the last call."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -66,10 +67,23 @@ def _read(der: bytes) -> tuple[str, str, list[str], int, int, str, str, str, boo
                 digest,
                 spki,
                 key,
-                certificate.subject == certificate.issuer,
+                _is_self_signed(certificate),
             )
     except Exception:  # cryptography has errors of its own that are no ValueError, and peers send anything
         return "", "", [], 0, 0, digest, "", "unreadable", False
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    """Signed with its own key (RFC 5280 section 3.2): an authority may give a server a name like its own."""
+    if certificate.subject != certificate.issuer:
+        return False
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True  # an algorithm that cannot be checked here: the names must do
+    return True
 
 
 def _ns(moment: datetime) -> int:

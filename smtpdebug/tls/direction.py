@@ -23,15 +23,19 @@ _TRIES: Final = 1 << 16
 class Epoch:
     """One traffic secret of TLS 1.3 in one direction."""
 
-    __slots__ = ("label", "opener", "secret", "suite")
+    __slots__ = ("label", "logged", "opener", "secret", "suite")
 
     def __init__(self, label: str, suite: Suite, secret: bytes) -> None:
         self.label, self.suite, self.secret = label, suite, secret
+        self.logged = True
+        """Key logs have this secret; one after a KeyUpdate is made of it."""
         self.opener: Opener = Aead13(suite, traffic_keys(suite, secret))
 
     def after(self) -> Epoch:
         """The one after a KeyUpdate."""
-        return Epoch(self.label, self.suite, next_secret(self.suite, self.secret))
+        later = Epoch(self.label, self.suite, next_secret(self.suite, self.secret))
+        later.logged = False
+        return later
 
 
 class Direction:
@@ -45,6 +49,8 @@ class Direction:
         self.lost = False
         """The next sequence number is not certain."""
         self.opened = 0
+        self.proven = False
+        """A record opened with the keys in force."""
         self.failed = 0
         self.unsaid = 0
         """Records missing that no plaintext has told of yet."""
@@ -61,6 +67,7 @@ class Direction:
         """New keys are in force; counting starts again (RFC 5246 section 6.1)."""
         self.opener, self.changing = opener, False
         self._next = self._passed = 0
+        self.proven = False
         self.messages.reset()
 
     def start13(self, epochs: list[Epoch]) -> None:
@@ -78,6 +85,11 @@ class Direction:
         self._gap_bytes += length
         if self.opener is not None:
             self.opener.lose()
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """The traffic secret of TLS 1.3 in force."""
+        return self._epochs[0] if self._epochs else None
 
     def next_epoch(self) -> None:
         """TLS 1.3: the handshake (or the early data) ends here."""

@@ -11,12 +11,13 @@ from smtpdebug.model.tls import (
     APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     HANDSHAKE,
+    UNSEALED,
     Decrypted,
     Record,
     Verdict,
 )
 from smtpdebug.tls import names
-from smtpdebug.tls.ciphers import Inflated, make_opener
+from smtpdebug.tls.ciphers import Inflated, Opener, Stream, Unsealed, make_opener
 from smtpdebug.tls.direction import Direction, Epoch
 from smtpdebug.tls.handshake import Message
 from smtpdebug.tls.keys import KeyRing
@@ -48,6 +49,8 @@ class Flow:
         self._secrets, self._ring = secrets, keys
         self._negotiations = [Negotiation(secrets, keys)]
         self._at = [0, 0]
+        self._in_force: list[Negotiation | None] = [None, None]
+        """Whose keys each side uses: in a renegotiation still those of the handshake before."""
         self._sides = (Direction(CLIENT), Direction(SERVER))
         self._spools: tuple[deque[tuple[int, Record]], ...] = (deque(), deque())
         self._arrived = 0
@@ -186,12 +189,18 @@ class Flow:
         negotiation = self._negotiation(side)
         if side.side == SERVER:
             negotiation.server_changed = self._changed = True
-        blocks = negotiation.blocks()
-        if blocks is None:
+        blocks, suite = negotiation.blocks(), negotiation.suite
+        opener: Opener
+        if suite is not None and suite.cipher == "null":
+            negotiation.source = UNSEALED
+            opener = Stream(suite, blocks[side.side]) if blocks is not None else Unsealed(suite)
+        elif blocks is None:
             return False
-        assert negotiation.version is not None
-        assert negotiation.suite is not None
-        opener = make_opener(negotiation.version, negotiation.suite, blocks[side.side], etm=negotiation.etm)
+        else:
+            assert negotiation.version is not None
+            assert suite is not None
+            opener = make_opener(negotiation.version, suite, blocks[side.side], etm=negotiation.etm)
+        self._in_force[side.side] = negotiation
         side.start(Inflated(opener) if negotiation.compressed else opener)
         return True
 
@@ -231,8 +240,6 @@ class Flow:
         if not epochs:
             return False
         negotiation.source = self._secrets.traffic_source(negotiation.random)
-        for epoch in epochs:
-            self._secrets.used(epoch.label, negotiation.random, epoch.secret)
         side.start13(epochs)
         # Early data, or a handshake, whose secret is not in the key log: what opens comes later.
         side.lost = side.lost or early or len(epochs) < len(labels) - (side.side == CLIENT)
@@ -245,7 +252,8 @@ class Flow:
                 self.give_up("not-authentic")
             return
         kind, data, missing = opened
-        if side.opened == 1:
+        if not side.proven:
+            side.proven = True
             self._first_opened(side)
         if data and kind != CHANGE_CIPHER_SPEC:
             self._out.append(
@@ -263,8 +271,11 @@ class Flow:
             side.changing = True
 
     def _first_opened(self, side: Direction) -> None:
-        negotiation = self._negotiation(side)
-        if negotiation.master is not None:
+        """The keys in force are the right ones: their secret is worth exporting."""
+        negotiation, epoch = self._in_force[side.side], side.epoch
+        if epoch is not None and epoch.logged:
+            self._secrets.used(epoch.label, self._negotiation(side).random, epoch.secret)
+        elif epoch is None and negotiation is not None and negotiation.master is not None:
             self._secrets.used("CLIENT_RANDOM", negotiation.random, negotiation.master)
 
     def _message(self, side: Direction, message: Message, *, inner: bool) -> None:

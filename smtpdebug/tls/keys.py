@@ -190,7 +190,7 @@ def _from_binary(data: bytes, name: str, secret: _Secret) -> list[RsaKey]:
 
 
 def _refuse_unusable(der: bytes, name: str) -> None:
-    """``cryptography`` loads an RSA-PSS key as any RSA key, and calls one of three primes damaged: look at the bytes."""
+    """``cryptography`` loads an RSA-PSS key as any RSA key, and calls one of three primes damaged: by its bytes."""
     if _MULTI_PRIME.search(der[:64]):
         raise KeyFileError(
             f"{name}: an RSA key of more than two primes, which cannot be used here; give a key log (--keylog)"

@@ -24,6 +24,9 @@ _KEYLOG_ADVICE: Final = (
 _SIDES: Final = ("client", "server")
 _LEFT: Final = "nothing was said inside; look in the log of the side that closed, and at what it had just been sent"
 _AGREED: Final = "the server had agreed to STARTTLS and did not begin TLS: read its reply, and its log"
+_WRONG_LOG: Final = (
+    "the key log has a secret for this connection and it is not the right one: is it of another run, or cut short?"
+)
 _SNAPLEN: Final = "capture with tcpdump -s 0"
 _COMPARE: Final = "compare what the client offered with what the server accepts"
 
@@ -228,7 +231,7 @@ def _resumed(case: Case) -> str | None:
 
 def _forward_secrecy(case: Case) -> str | None:
     suite = suite_parameters(case.facts.cipher_suite_code or 0)
-    return suite.name if suite is not None and suite.forward_secret else None
+    return suite.name if suite is not None and suite.forward_secret and suite.cipher != "null" else None
 
 
 def _leaf_not_rsa(case: Case) -> str | None:
@@ -237,7 +240,8 @@ def _leaf_not_rsa(case: Case) -> str | None:
 
 
 def _no_key(case: Case) -> str | None:
-    return None if len(case.keys) else ""
+    suite = suite_parameters(case.facts.cipher_suite_code or 0)
+    return None if len(case.keys) or (suite is not None and suite.cipher == "null") else ""
 
 
 def _found_in(case: Case, der: list[bytes]) -> RsaKey | None:
@@ -329,11 +333,17 @@ TABLE: Final = (
         "too many records came before their secret; {}",
         "give the key log with --keylog from the start, or raise the limit",
     ),
+    Row(
+        "not-authentic",
+        _said("not-authentic"),
+        "the secret at hand opens no record{}",
+        "the capture is damaged, or this is a fault of this program: please report it with the capture",
+    ),
     Row("tls13", _tls13, "TLS 1.3: the server's RSA key can never open it", _KEYLOG_ADVICE),
     Row(
         "unsupported-cipher",
         _unsupported,
-        "cipher suite {} cannot be decrypted here",
+        "no private key opens cipher suite {}",
         "let the server choose a suite with AES, ChaCha20 or Camellia and RSA or ECDHE key exchange",
     ),
     Row(
@@ -385,12 +395,6 @@ TABLE: Final = (
         "the ClientKeyExchange is damaged or was made for another certificate",
     ),
     Row(
-        "not-authentic",
-        _said("not-authentic"),
-        "secrets were derived but no record authenticates with them{}",
-        "the capture is damaged, or this is a fault of this program: please report it with the capture",
-    ),
-    Row(
         "tool",
         _left_over,
         "nothing visible keeps it closed, but {}",
@@ -400,6 +404,8 @@ TABLE: Final = (
 """In the order of the tests."""
 
 _ADVICE: Final = {
+    "not-authentic": lambda case: _WRONG_LOG if case.keys.keylog else None,
+    "unsupported-cipher": lambda case: _KEYLOG_ADVICE if "PSK" in key_exchange(case.facts.cipher_suite) else None,
     "answered-in-clear": lambda case: _AGREED if case.facts.mode == "starttls" else None,
     "handshake-failed": _alert_advice,
     "incomplete": lambda case: _LEFT if _abandoned(case) is not None else None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpdebug.cli.run import Summary
 from smtpdebug.model.streams import CLIENT, Limits, Location, Side
 from smtpdebug.model.tls import APPLICATION_DATA, Decrypted, Record, TlsFacts, Verdict
 from smtpdebug.sources.decryptors import BothDecryptor
@@ -117,3 +118,24 @@ def test_a_flow_that_is_let_go_before_its_pass_is_forgotten(
         for name, kept in vars(holder).items():
             assert not isinstance(kept, dict | set | list) or not (1 in kept or 2 in kept), name
     assert tshark._held_bytes == 0
+
+
+def test_a_difference_names_the_record_where_it_begins_and_costs_the_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tshark = TsharkDecryptor(Tshark("/nonexistent/tshark", (4, 0, 0)), [], Limits())
+    both = BothDecryptor(tshark, Open(), verify=True)
+    both.start(1, TlsFacts("implicit", AT))
+    for frame in (3, 5, 7):
+        at = Location("a.pcap", frame, 0)
+        theirs = both.push(1, Record(CLIENT, APPLICATION_DATA, 0x0303, b"NOOP\r\n", 0, at, at))
+        assert theirs == []
+    both.end(1)
+    both._theirs[1] = [Decrypted(1, CLIENT, APPLICATION_DATA, data, AT, AT) for data in (b"NOOP\r\nNO", b"-P\r\n")]
+    both._settle(1)
+    (told,) = both.differences
+    assert "a.pcap, frame 5" in told
+    assert "the same up to byte 8" in told
+    summary = Summary(9, 1, 1, {}, both.differences, [], interrupted=False, differs=True)
+    assert summary.say(quiet=True) == 1
+    assert told in capsys.readouterr().err

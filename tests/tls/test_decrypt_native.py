@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from smtpdebug.model.streams import CLIENT, SERVER, Gap, Limits
+from smtpdebug.model.tls import UNSEALED
 from smtpdebug.tls.decrypt import NativeDecryptor
 from smtpdebug.tls.tracker import TlsTracker
 
@@ -52,7 +53,29 @@ def test_rsa_key_exchange_opens_with_the_servers_key(maker: Any, version: str, c
     decryptor, opened = maker.decrypt(maker.records(recording.writes), maker.ring(maker.other(), maker.server()))
     _both(maker, recording, opened)
     verdict = decryptor.verdict(1)
-    assert (verdict.decrypted, verdict.secret, verdict.reason) == (True, "rsa-key", None)
+    secret = UNSEALED if "NULL" in cipher else "rsa-key"
+    assert (verdict.decrypted, verdict.secret, verdict.reason) == (True, secret, None)
+
+
+@pytest.mark.parametrize("cipher", ["NULL-SHA256", "ECDHE-RSA-NULL-SHA"])
+def test_a_suite_without_a_cipher_is_read_without_any_key(maker: Any, cipher: str) -> None:
+    recording = maker.talk(ciphers=cipher)
+    decryptor, opened = maker.decrypt(maker.records(recording.writes), maker.ring())
+    _both(maker, recording, opened)
+    verdict = decryptor.verdict(1)
+    assert (verdict.decrypted, verdict.secret, verdict.reason) == (True, UNSEALED, None)
+
+
+def test_only_secrets_that_opened_something_are_exported(maker: Any) -> None:
+    recording = maker.talk(version="TLSv1_3")
+    lines = recording.keylog.decode().splitlines()
+    wrong = [
+        f"{line[:-2]}{'00' if line[-2:] != '00' else '01'}" if "TRAFFIC_SECRET_0" in line else line for line in lines
+    ]
+    decryptor, _ = maker.decrypt(maker.records(recording.writes), keylog="\n".join(wrong).encode())
+    exported = list(decryptor.secrets())
+    assert exported
+    assert all("HANDSHAKE_TRAFFIC" in line and line in lines for line in exported)
 
 
 @pytest.mark.parametrize(
@@ -308,9 +331,11 @@ def test_renegotiation_is_followed(maker: Any) -> None:
         records.append(Record(side, kind, 0x0303, sealed, record.offset, record.began, record.at))
         sequence[side] += 1
         changed[side] = kind == 20
-    _, opened = maker.decrypt(records, maker.ring(maker.server()))
+    decryptor, opened = maker.decrypt(records, maker.ring(maker.server()))
     assert maker.text(opened, CLIENT) == first.plain(CLIENT) + second.plain(CLIENT)
     assert maker.text(opened, SERVER) == first.plain(SERVER) + second.plain(SERVER)
+    logged = (first.keylog + second.keylog).decode().splitlines()
+    assert sorted(decryptor.secrets()) == sorted(line for line in logged if line.startswith("CLIENT_RANDOM"))
 
 
 def test_a_changed_byte_closes_its_record_and_no_other(maker: Any) -> None:

@@ -81,14 +81,15 @@ def switched_off(facts: Facts) -> Iterator[Seen]:
     ```
     """
     pattern = words(
-        "5\\.7\\.139",
+        "did not meet the criteria",
+        "security defaults",
         "ClientAuthentication is disabled",
         "app(?:lication)?[- ]specific password",
         "app password",
         "log in (?:via|with) your web browser",
         "basic authentication is disabled",
     )
-    found = refusals(facts, "D49", pattern, verbs=AUTH, enhanced={"5.7.9", "5.7.139", "5.7.14"})
+    found = refusals(facts, "D49", pattern, verbs=AUTH, enhanced={"5.7.9", "5.7.14"})
     if found:
         yield Seen(
             f"The server does not take this account's password over SMTP: {found.quoted}.",
@@ -136,7 +137,8 @@ def back_end_down(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    found = refusals(facts, "D75", words("."), verbs=AUTH, codes={432, 435, 450, 451, 454})
+    # A limit on logins is worded with the same codes.
+    found = refusals(facts, "D75", words("^(?!.*too many)"), verbs=AUTH, codes={432, 435, 450, 451, 454})
     if found:
         yield Seen(
             f"The password check is out of order: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice
@@ -229,7 +231,7 @@ def mechanism(facts: Facts) -> Iterator[Seen]:
     """
     pattern = words("mechanism", "authentication type", "unsupported auth")
     found = refusals(
-        facts, "D47", pattern, verbs={"AUTH"}, codes={500, 502, 503, 504, 534, 535, 538, 550}, enhanced={"5.7.4"}
+        facts, "D47", pattern, verbs={"AUTH"}, codes={500, 502, 503, 504, 534, 535, 550}, enhanced={"5.7.4"}
     )
     if not found:
         token = next((a for a in attempts(facts) if a[1] in ("XOAUTH2", "OAUTHBEARER")), None)
@@ -345,13 +347,10 @@ def login_needed(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
+    # sendmail words its refusal to relay so too.
     pattern = words(
-        "authentication (?:is )?required",
-        "(?:log ?in|authenticate) first",
-        "not authenticated",
-        "must authenticate",
-        "auth required",
-        "requires? authentication",
+        "^(?!.*relaying denied).*(?:authentication (?:is )?required|(?:log ?in|authenticate) first|not authenticated"
+        "|must authenticate|auth required|requires? authentication)",
     )
     found = refusals(
         facts,

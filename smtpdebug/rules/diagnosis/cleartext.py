@@ -11,8 +11,8 @@ from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagno
 from smtpdebug.rules.diagnosis.words import refusals, words
 from smtpdebug.rules.starttls import masked_greeting, masked_keyword, masked_verb
 
-_NO_TLS: Final = words(r"^(?!.*(?:already|advertised))")
-"""Not the answer to a second STARTTLS inside TLS."""
+_NO_TLS: Final = words(r"^(?!.*(?:already|advertised|too many))")
+"""Not the answer to a second STARTTLS inside TLS, nor a limit."""
 
 
 @diagnosis("D29", name="starttls-not-offered", on=Trigger.UNANSWERED | Trigger.FAILED | Trigger.FINDING | Trigger.MANY)

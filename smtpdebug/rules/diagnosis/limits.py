@@ -53,9 +53,11 @@ def throttled(facts: Facts) -> Iterator[Seen]:
         "rate limit",
         "(?:sending|message|mail|connection) (?:rate|quota|limit)",
         "limit exceeded",
-        "too (?:many|much) (?:mail|messages|connections|concurrent|simultaneous|sessions)",
+        "too (?:many|much) (?:\\w+ ){0,2}(?:mail|messages|connections|concurrent|simultaneous|sessions)",
+        "too many (?:\\w+ ){0,2}(?:commands|attempts)",
         "too many recipients (?:from|today|per|this)",
-        "quota exceeded",
+        "(?:daily|hourly|message|sending|relay|maximum) (?:\\w+ )?quota exceeded",
+        "unexpected volume",
         "too fast",
         "unusual rate",
         "Too many concurrent",
@@ -136,7 +138,8 @@ def timed_out(facts: Facts) -> Iterator[Seen]:
     ```
     """
     pattern = words("time[d -]*out", "waiting for (?:data|command|input)", "idle")
-    found = refusals(facts, "D53", pattern, codes={421, 451}, enhanced={"4.4.2"})
+    # A reply to a command was the server's turn: what timed out then is behind it.
+    found = refusals(facts, "D53", pattern, verbs={""}, codes={421, 451}, enhanced={"4.4.2"})
     if not found:
         return
     before = 0

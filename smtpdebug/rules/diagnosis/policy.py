@@ -19,6 +19,10 @@ LIST_NAME = re.compile(
 )
 
 
+_FAULT = "shutting down|unavailable|disk|storage|resources|internal|local|lookup|busy|load|connections|system|error"
+"""What servers that are asked to be tried again later suffer from."""
+
+
 @diagnosis("D55", name="greylisted", on=Trigger.FAILED)
 def greylisted(facts: Facts) -> Iterator[Seen]:
     """The server puts off a sender it does not know yet.
@@ -60,7 +64,7 @@ def greylisted(facts: Facts) -> Iterator[Seen]:
     ```
     """
     pattern = words(
-        "gr[ae]y-?list", "(?:try|come back) (?:again )?later", "deferred for \\d", "temporarily deferred", "postgrey"
+        "gr[ae]y-?list", f"^(?!.*(?:{_FAULT})).*(?:try|come back) (?:again )?later", "deferred for \\d", "postgrey"
     )
     found = refusals(facts, "D55", pattern, verbs={"RCPT", "DATA", END_OF_DATA, "MAIL"}, codes={421, 450, 451, 452})
     if found:
@@ -133,7 +137,7 @@ def blocklisted(facts: Facts) -> Iterator[Seen]:
         "spamcop",
         "barracudacentral",
         "listed (?:at|in|by|on)",
-        "banned",
+        "banned(?!:)",
         "S3140",
         "on our block list",
     )
@@ -248,6 +252,7 @@ def relaying_denied(facts: Facts) -> Iterator[Seen]:
         "we do not relay",
         "relaying prohibited",
         "relay not permitted",
+        "(?:not|n't) in my list of allowed rcpthosts",
     )
     found = refusals(facts, "D78", pattern, codes={450, 451, 454, 530, 550, 551, 553, 554})
     if found:
@@ -296,7 +301,8 @@ def sender_rejected(facts: Facts) -> Iterator[Seen]:
     """
     pattern = words(
         "sender (?:address )?(?:rejected|unknown|denied|not (?:found|allowed|verified))",
-        "sender verify failed",
+        "sender verify",
+        "verification failed for",
         "not owned by user",
         "domain of sender",
         "bad sender",

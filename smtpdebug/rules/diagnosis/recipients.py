@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from smtpdebug.model.smtp import GREETING
+from smtpdebug.model.smtp import END_OF_DATA, GREETING
 from smtpdebug.model.streams import Location
 from smtpdebug.rules.diagnosis.facts import Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
@@ -124,6 +124,62 @@ def too_many(facts: Facts) -> Iterator[Seen]:
         )
 
 
+@diagnosis("D76", name="recipient-unknown", on=Trigger.FAILED)
+def unknown(facts: Facts) -> Iterator[Seen]:
+    """The server knows no such recipient.
+
+    ## Evidence
+    550 with 5.1.1, or a text that says that user, mailbox or address does not exist.
+
+    ## What to do
+    Correct the address; for a list take it off. If the address should exist look in the server's tables.
+
+    ## Otherwise
+    Servers hide a policy refusal behind these words.
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 2.1.0 Ok
+    C: RCPT TO:<nobody@example.org>
+    S: 550 5.1.1 <nobody@example.org>: Recipient address rejected: User unknown
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+
+    ## Silent
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    S: 250 2.1.0 Ok
+    C: RCPT TO:<b@example.org>
+    S: 550 5.7.1 Access denied
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+    """
+    pattern = words(
+        "(?:user|mailbox|recipient|address|account)\\b.{0,100}?(?:unknown|not ?found|do(?:es not|esn't) exist)",
+        "(?:user|mailbox|recipient|address|account)\\b[^.]*(?:unavailable|disabled)",
+        "recipientnotfound",
+        "no mailbox here by that name",
+        "(?:no such|unknown|invalid) (?:user|recipient|mailbox|address|local)",
+        "unrouteable address",
+    )
+    found = refusals(
+        facts, "D76", pattern, verbs={"RCPT", "VRFY", END_OF_DATA, "BDAT"}, enhanced={"5.1.1", "5.1.2", "5.1.6"}
+    )
+    if found:
+        yield Seen(
+            f"The server knows no such recipient: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice
+        )
+
+
 @diagnosis("D80", name="domain-takes-no-mail", on=Trigger.FAILED)
 def no_mail(facts: Facts) -> Iterator[Seen]:
     """The host or the domain does not take mail at all.
@@ -167,58 +223,6 @@ def no_mail(facts: Facts) -> Iterator[Seen]:
     found = found or refusals(facts, "D80", words("null MX", "does not accept mail"), enhanced={"X.1.10"})
     if found:
         yield Seen(f"No mail is taken here: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice)
-
-
-@diagnosis("D76", name="recipient-unknown", on=Trigger.FAILED)
-def unknown(facts: Facts) -> Iterator[Seen]:
-    """The server knows no such recipient.
-
-    ## Evidence
-    550 with 5.1.1, or a text that says that user, mailbox or address does not exist.
-
-    ## What to do
-    Correct the address; for a list take it off. If the address should exist look in the server's tables.
-
-    ## Otherwise
-    Servers hide a policy refusal behind these words.
-
-    ## Example
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    C: MAIL FROM:<a@example.net>
-    S: 250 2.1.0 Ok
-    C: RCPT TO:<nobody@example.org>
-    S: 550 5.1.1 <nobody@example.org>: Recipient address rejected: User unknown
-    C: QUIT
-    S: 221 2.0.0 Bye
-    ```
-
-    ## Silent
-    ```smtp
-    S: 220 mx.example.org ESMTP
-    C: EHLO client.example.net
-    S: 250 mx.example.org
-    C: MAIL FROM:<a@example.net>
-    S: 250 2.1.0 Ok
-    C: RCPT TO:<b@example.org>
-    S: 550 5.7.1 Access denied
-    C: QUIT
-    S: 221 2.0.0 Bye
-    ```
-    """
-    pattern = words(
-        "(?:user|mailbox|recipient|address|account)[^.]*(?:unknown|not found|do(?:es not|esn't) exist)",
-        "(?:user|mailbox|recipient|address|account)[^.]*(?:unavailable|disabled)",
-        "(?:no such|unknown|invalid) (?:user|recipient|mailbox|address|local)",
-        "unrouteable address",
-    )
-    found = refusals(facts, "D76", pattern, verbs={"RCPT", "VRFY"}, enhanced={"5.1.1", "5.1.2", "5.1.6"})
-    if found:
-        yield Seen(
-            f"The server knows no such recipient: {found.quoted}.", Confidence.HIGH, found.evidence, found.advice
-        )
 
 
 @diagnosis("D58", name="no-valid-recipients", on=Trigger.FAILED)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from smtpdebug.model.findings import Severity
 from smtpdebug.model.smtp import Conversation
 from smtpdebug.model.streams import CLIENT, SERVER, TLS_PORTS, Stream
 from smtpdebug.rules.registry import ENDED_BY_SERVER, Said, rule
 from smtpdebug.rules.scope import one_direction
+
+PATIENCE_NS: Final = 1_000_000_000
+"""No server gives a client less time than this to begin TLS."""
 
 
 def closed_unserved(conversation: Conversation) -> int | None:
@@ -21,9 +25,11 @@ def closed_unserved(conversation: Conversation) -> int | None:
         return None
     if stream.syn_ack_ns is None or not stream.complete or conversation.joined_late or one_direction(stream):
         return None
-    if stream.bytes[SERVER] or any(stream.missing) or stream.server.port in TLS_PORTS or conversation.tls is not None:
+    if stream.bytes[SERVER] or any(stream.missing) or conversation.tls is not None:
         return None
     closed = _closed_ns(stream)
+    if stream.server.port in TLS_PORTS and closed - stream.syn_ack_ns >= PATIENCE_NS:
+        return None  # there the client speaks first, and the server waited for it
     spoke = stream.first_data_ns[CLIENT]
     if stream.bytes[CLIENT] and (spoke is None or spoke < closed):
         return None

@@ -8,6 +8,7 @@ from smtpdebug.model.streams import CLIENT, SERVER, TLS_PORTS
 from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, Facts, quote, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
+from smtpdebug.rules.port_mismatch import SILENCE_NS
 from smtpdebug.rules.scope import http_request, never_began_tls
 
 PLATEAUS = (
@@ -273,8 +274,11 @@ def plaintext_on_tls_port(facts: Facts) -> Iterator[Seen]:
             (stream.opened,),
         )
     elif stream.closed_by is not None:
+        waited_ns = stream.last.ts_ns - (stream.established_ns or stream.syn_ack_ns)
+        if not stream.bytes[CLIENT] and waited_ns < SILENCE_NS:
+            return  # a health check, or a server that serves nobody
         spoke = "said nothing, or only QUIT," if stream.bytes[CLIENT] <= len(b"QUIT\r\n") else "sent SMTP in clear"
-        waited = seconds(stream.last.ts_ns - (stream.established_ns or stream.syn_ack_ns))
+        waited = seconds(waited_ns)
         yield Seen(
             f"The server waits for TLS on port {stream.server.port} and the client {spoke} in {waited}: it is set up "
             "for plaintext or STARTTLS.",
@@ -363,6 +367,9 @@ def proxy(facts: Facts) -> Iterator[Seen]:
         first.reply.texts
     )
     if header is not None:
+        source = (header.source or "").rpartition(":")[0].strip("[]")
+        if source and source in " ".join(first.reply.texts):
+            return  # it read the header, and has something against the client that it names
         yield Seen(
             f"The server answers a PROXY version {header.version} header with “{quote(first.reply)}”.",
             Confidence.MEDIUM,

@@ -283,11 +283,13 @@ def no_valid(facts: Facts) -> Iterator[Seen]:
             refused += reply.code >= 400
             if reply.code >= 400:
                 places.append(reply.at)
-        elif command.verb in ("DATA", "BDAT") and reply.code >= 400 and refused and not accepted:
+        elif command.verb in ("DATA", "BDAT", END_OF_DATA) and reply.code >= 400 and refused and not accepted:
+            # With pipelining DATA may have got 354 all the same, and the client ends the empty message (RFC 2920 3.1).
             facts.claimed.add(id(exchange))
             who = "The only recipient was" if refused == 1 else f"All {refused} recipients were"
+            what = "the end of the mail data" if command.verb == END_OF_DATA else command.verb
             yield Seen(
-                f"{who} refused, so {command.verb} got {reply.code}.",
+                f"{who} refused, so {what} got {reply.code}.",
                 Confidence.HIGH,
                 (*places[:5], reply.at),
             )

@@ -41,7 +41,7 @@ class Earlier:
         self._offers: dict[tuple[str, int], Offer] = {}
         self._accepted: dict[str, deque[int]] = {}
         self._deferred: dict[tuple[str, str, str], int] = {}
-        self._failed_v6: deque[tuple[int, int]] = deque(maxlen=FAILED_CONNECTS)
+        self._failed_v6: deque[tuple[int, int, str]] = deque(maxlen=FAILED_CONNECTS)
 
     def remember(self, seen: Sighting) -> None:
         """Take in a conversation: its offer, accepted messages, deferred recipients, failed IPv6 connect."""
@@ -53,7 +53,7 @@ class Earlier:
                 offer.missing = offer.missing or seen.starttls_at
             self._offers[seen.server, seen.port] = offer
         if not seen.connected and seen.syn_ns is not None and ":" in seen.server:
-            self._failed_v6.append((seen.port, seen.syn_ns))
+            self._failed_v6.append((seen.port, seen.syn_ns, seen.client))
         if seen.accepted:
             times = _kept(self._accepted, seen.server, SENDING)
             if times is None:
@@ -86,11 +86,16 @@ class Earlier:
         return self._deferred.get((client, sender, recipient))
 
     def failed_v6(self, port: int, ts_ns: int, within_ns: int) -> int | None:
-        """Time of an IPv6 connect to this port that failed within ``within_ns`` before ``ts_ns``, or ``None``."""
-        for failed_port, began in reversed(self._failed_v6):
-            if failed_port == port and 0 <= ts_ns - began <= within_ns:
-                return began
-        return None
+        """Time of an IPv6 connect to this port that failed within ``within_ns`` before ``ts_ns``, or ``None``.
+
+        Which host it was cannot be told from an address of the other family: where several failed, nothing is said.
+        """
+        recent = [
+            (began, client)
+            for failed, began, client in self._failed_v6
+            if failed == port and 0 <= ts_ns - began <= within_ns
+        ]
+        return recent[-1][0] if len({client for _, client in recent}) == 1 else None
 
 
 def _kept(records: dict[K, V], key: K, limit: int) -> V | None:

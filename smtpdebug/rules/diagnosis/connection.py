@@ -300,10 +300,12 @@ def long_path(facts: Facts) -> Iterator[Seen]:
     """
     trip = facts.round_trip_ns
     if trip >= LONG_PATH_NS and not facts.stream.syn_ack_retransmissions:
-        count = len(facts.conversation.exchanges)
+        # A command sent while another waited for its reply costs no round trip of its own.
+        asked = [one.command for one in facts.conversation.exchanges if one.command is not None]
+        count = sum(1 for command in asked if not command.outstanding)
+        cost = f"; {count} exchanges one after the other cost at least {seconds(trip * count)}" if count > 1 else ""
         yield Seen(
-            f"A round trip takes {seconds(trip)}; {count} exchanges one after the other cost at least "
-            f"{seconds(trip * max(count, 1))}.",
+            f"A round trip takes {seconds(trip)}{cost}.",
             Confidence.MEDIUM,
             (facts.stream.opened,),
         )

@@ -7,7 +7,7 @@ from typing import Final
 
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.model.tls import Alert, TlsFacts
-from smtpdebug.rules.diagnosis.facts import SECOND, Facts, seconds, side_name
+from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, Facts, seconds, side_name
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.scope import never_began_tls
 from smtpdebug.tls.alerts import Closings, cause
@@ -70,6 +70,14 @@ ONE_PACKET = 1400
 """A ClientHello above this does not fit one packet on the usual path: that is so with post-quantum key shares."""
 
 
+def on_plaintext_port(facts: Facts) -> bool:
+    """A client that began TLS where the server speaks in clear: whatever came of it, that is why (D28)."""
+    tls = facts.conversation.tls
+    if tls is None or tls.mode != "implicit" or facts.stream.server.port not in CLEAR_PORTS:
+        return False
+    return tls.client_hello is not None and tls.server_hello is None and not facts.stream.missing[SERVER]
+
+
 @diagnosis("D32", name="tls-alert", on=Trigger.TLS)
 def tls_alert(facts: Facts) -> Iterator[Seen]:
     """One side ended TLS and says why.
@@ -103,7 +111,7 @@ def tls_alert(facts: Facts) -> Iterator[Seen]:
     ```
     """
     tls = facts.conversation.tls
-    if tls is None or never_began_tls(facts.conversation):
+    if tls is None or never_began_tls(facts.conversation) or on_plaintext_port(facts):
         return
     for alert in tls.alerts:
         if alert.level == "fatal" and alert.code != 0:
@@ -166,6 +174,8 @@ def closed_on_hello(facts: Facts) -> Iterator[Seen]:
     tls = facts.conversation.tls
     if tls is None or tls.client_hello is None or tls.server_hello is not None or tls.alerts:
         return
+    if on_plaintext_port(facts):
+        return
     if not (facts.stream.closed_by or "").startswith("server") or any(facts.stream.missing):
         return
     if tls.client_hello_size <= ONE_PACKET:
@@ -214,6 +224,8 @@ def large_hello(facts: Facts) -> Iterator[Seen]:
     """
     tls = facts.conversation.tls
     if tls is None or tls.client_hello is None or tls.server_hello is not None or tls.alerts:
+        return
+    if on_plaintext_port(facts):
         return
     if tls.client_hello_size > ONE_PACKET and facts.stream.closed_by is not None and not any(facts.stream.missing):
         yield Seen(

@@ -182,6 +182,23 @@ class Facts:
         """
         return self.stream.syn_ack_ns is not None and captured_twice(self.stream)
 
+    def arrived(self, side: Side, said: Command | Reply) -> int:
+        """When the other side can have had it, in nanoseconds: the time of its last repetition on the wire.
+
+        What was decrypted has no place in the stream; there it is the time of its packet.
+        """
+        if said.encrypted or said.offset < 0:
+            return said.at.ts_ns
+        again = [
+            event.at.ts_ns
+            for event in self.stream.events
+            if event.kind == "retransmission"
+            and event.side == side
+            and event.offset < said.end
+            and event.offset + event.length > said.offset
+        ]
+        return max(said.at.ts_ns, *again) if again else said.at.ts_ns
+
     @property
     def clear_start(self) -> bool:
         """The capture has the conversation from its first packet and nothing is missing in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpdebug.model.streams import CLIENT, SERVER, TLS_PORTS
+from smtpdebug.rules.diagnosis.encryption import on_plaintext_port
 from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, SECOND, Facts, quote, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
@@ -113,9 +114,12 @@ def trickles(facts: Facts) -> Iterator[Seen]:
         if reply is not None and reply.at.ts_ns - reply.began.ts_ns >= TRICKLE_NS and not any(facts.stream.missing):
             what = "greeting" if exchange is facts.greeting else f"reply {reply.code}"
             lost = facts.stream.retransmissions[SERVER] > 0
+            # A first line and a pause behind it is for everybody (postscreen's teaser): it says nothing of this client.
+            test = exchange is facts.greeting and len(reply.lines) > 1
+            why = "a test for clients that do not wait" if test else "the server slows this client down on purpose"
             yield Seen(
                 f"The {what} took {seconds(reply.at.ts_ns - reply.began.ts_ns)} from its first octet to its last: "
-                "the server slows this client down on purpose.",
+                f"{why}.",
                 Confidence.LOW if lost else Confidence.MEDIUM,
                 (reply.began, reply.at),
             )
@@ -210,9 +214,7 @@ def tls_on_plaintext_port(facts: Facts) -> Iterator[Seen]:
     ```
     """
     tls = facts.conversation.tls
-    if tls is None or tls.mode != "implicit" or facts.stream.server.port not in CLEAR_PORTS:
-        return
-    if tls.client_hello is not None and tls.server_hello is None and not facts.stream.missing[SERVER]:
+    if tls is not None and tls.client_hello is not None and on_plaintext_port(facts):
         yield Seen(
             f"The client began TLS at once on port {facts.stream.server.port}, where SMTP begins in clear.",
             Confidence.HIGH,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpdebug.model.smtp import END_OF_DATA
+from smtpdebug.model.smtp import END_OF_DATA, Command, MailData, Reply
 from smtpdebug.rules.diagnosis.facts import Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, compared, diagnosis
 from smtpdebug.rules.diagnosis.words import refusals, words
@@ -142,11 +142,9 @@ def timed_out(facts: Facts) -> Iterator[Seen]:
     found = refusals(facts, "D53", pattern, verbs={""}, codes={421, 451}, enhanced={"4.4.2"})
     if not found:
         return
-    before = 0
-    for exchange in facts.conversation.exchanges:
-        for thing in (exchange.command, exchange.data, exchange.reply):
-            if thing is not None and thing is not found.first and thing.at.ts_ns < found.first.began.ts_ns:
-                before = max(before, thing.at.ts_ns)
+    said = found.first.began.ts_ns
+    talk = (item for item in facts.conversation.timeline if isinstance(item, Command | MailData | Reply))
+    before = max((item.at.ts_ns for item in talk if item is not found.first and item.at.ts_ns < said), default=0)
     quiet = seconds(found.first.began.ts_ns - before) if before else "some time"
     yield Seen(
         f"After {quiet} of silence the server gave up on the client: {found.quoted}.",

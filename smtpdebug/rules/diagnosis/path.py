@@ -99,15 +99,16 @@ def capture_lossy(facts: Facts) -> Iterator[Seen]:
     stream = facts.stream
     gaps = [item for item in facts.conversation.timeline if isinstance(item, Gap)]
     for side in (CLIENT, SERVER):
-        if not stream.missing[side]:
-            continue
-        cut = any(gap.reason == "snaplen" and gap.side == side for gap in gaps)
+        mine = [gap for gap in gaps if gap.side == side]
+        if not stream.missing[side] or (mine and all(gap.reason == "closed" for gap in mine)):
+            continue  # what nobody acknowledged may have been lost before it came to the capture
+        cut = any(gap.reason == "snaplen" for gap in mine)
         why = (
             "the packets were captured short (capture with -s 0)."
             if cut
             else "and the other side has them: the capture lost them, not the network."
         )
-        at = next((gap.at for gap in gaps if gap.side == side), stream.last)
+        at = mine[0].at if mine else stream.last
         yield Seen(
             f"{stream.missing[side]:,} bytes of the {side_name(side)} are not in the capture"
             f"{': ' if cut else ', '}{why}",
@@ -163,6 +164,11 @@ def captured_twice(facts: Facts) -> Iterator[Seen]:
         )
 
 
+def _asks_for_less(event: TcpEvent) -> bool:
+    """ICMP "fragmentation needed" (RFC 792, RFC 1191) or "packet too big" (RFC 4443 section 3.2)."""
+    return event.kind == "unreachable" and event.note.startswith(("ICMP type 3 code 4 ", "ICMPv6 type 2 "))
+
+
 def stuck(facts: Facts, side: Side) -> TcpEvent | None:
     """The last repetition of a full segment that was sent again and again and never got through."""
     large = [e for e in _repeated(facts, side) if e.length >= FULL_SEGMENT]
@@ -171,6 +177,8 @@ def stuck(facts: Facts, side: Side) -> TcpEvent | None:
     offset, count = Counter(e.offset for e in large).most_common(1)[0]
     if count < STUCK_REPEATS or any(e.offset > offset + e.length for e in large):
         return None
+    if offset > IN_FLIGHT * max(e.length for e in large):
+        return None  # so much came through before: its size is not what is wrong with it
     last = [e for e in large if e.offset == offset][-1]
     ended_there = facts.stream.bytes[side] + facts.stream.missing[side] <= offset + IN_FLIGHT * max(
         last.length, FULL_SEGMENT
@@ -222,7 +230,7 @@ def black_hole(facts: Facts) -> Iterator[Seen]:
         event = stuck(facts, side)
         if event is None:
             continue
-        told = next((e for e in facts.stream.events if e.kind == "unreachable" and e.side == side), None)
+        told = next((e for e in facts.stream.events if _asks_for_less(e) and e.side == side), None)
         icmp = (
             " ICMP asks for smaller packets, and the sender does not heed it."
             if told is not None

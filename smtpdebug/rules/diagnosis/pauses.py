@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smtpdebug.model.smtp import END_OF_DATA
+from smtpdebug.model.smtp import END_OF_DATA, Exchange
 from smtpdebug.model.streams import CLIENT, SERVER
 from smtpdebug.rules.diagnosis.facts import IDLE_NS, SECOND, Facts, seconds
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
@@ -141,9 +141,7 @@ def server_slow(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
-    slow = [
-        e for e in facts.slow if (e.wait_ns or 0) >= REPLY_NS and e.command is not None and e.command.verb in _TIMED
-    ]
+    slow = [e for e in facts.slow if e.command is not None and e.command.verb in _TIMED and _waited(facts, e)]
     if not slow:
         return
     verbs = ", ".join(f"{e.command.verb} {seconds(e.wait_ns or 0)}" for e in slow[:4] if e.command is not None)
@@ -153,6 +151,14 @@ def server_slow(facts: Facts) -> Iterator[Seen]:
         Confidence.LOW if errors == len(slow) else Confidence.MEDIUM,
         tuple(e.reply.began for e in slow[:5] if e.reply is not None),
     )
+
+
+def _waited(facts: Facts, exchange: Exchange) -> bool:
+    """Whether the server took so long from when it can have had the command; the network may have lost it first."""
+    command, reply = exchange.command, exchange.reply
+    if command is None or reply is None or (exchange.wait_ns or 0) < REPLY_NS:
+        return False
+    return reply.began.ts_ns - facts.arrived(CLIENT, command) >= REPLY_NS
 
 
 @diagnosis("D86", name="client-slow", on=Trigger.IDLE)
@@ -193,11 +199,11 @@ def client_slow(facts: Facts) -> Iterator[Seen]:
     for exchange in facts.conversation.exchanges:
         command, reply = exchange.command, exchange.reply
         if command is not None and before is not None and exchange.data is None:
-            idle = command.began.ts_ns - before.at.ts_ns
+            idle = command.began.ts_ns - facts.arrived(SERVER, before)
             if idle > IDLE_NS:
                 longest = max(longest, idle)
                 places.append(command.began)
-        before = reply if reply is not None else before
+        before = reply  # while a command has no reply it is the server's turn
     if places:
         yield Seen(
             f"The client made the server wait {len(places)} times, at most {seconds(longest)}.",

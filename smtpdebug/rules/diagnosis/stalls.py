@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from smtpdebug.model.smtp import END_OF_DATA, GREETING
-from smtpdebug.model.streams import CLIENT, SERVER
+from smtpdebug.model.streams import CLIENT, SERVER, Location, Side
 from smtpdebug.rules.diagnosis.facts import MILLISECOND, SECOND, Facts, seconds, side_name
 from smtpdebug.rules.diagnosis.path import STUCK_REPEATS
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
@@ -64,23 +64,33 @@ def receiver_stuck(facts: Facts) -> Iterator[Seen]:
     """
     stream = facts.stream
     for side in (CLIENT, SERVER):
-        if not stream.zero_windows[side]:
+        closings = list(_closings(facts, side)) if stream.zero_windows[side] else []
+        took = sum(took for took, _, _ in closings)
+        if took < SECOND:
             continue
-        closed = next((e for e in stream.events if e.kind == "zero-window" and e.side == side), None)
-        if closed is None:
-            continue
-        opened = next(
-            (e for e in stream.events if e.kind == "window-open" and e.side == side and e.at.ts_ns >= closed.at.ts_ns),
-            None,
+        longest, closed, opened = max(closings, key=lambda closing: closing[0])
+        often = f", {len(closings)} times, at most {seconds(longest)}" if len(closings) > 1 else ""
+        yield Seen(
+            f"The {side_name(side)} did not read for {seconds(took)} (TCP window 0{often})"
+            + ("." if opened else ", to the end of the capture or connection."),
+            Confidence.HIGH,
+            (closed,),
         )
-        until = opened.at.ts_ns if opened is not None else stream.last.ts_ns
-        if until - closed.at.ts_ns >= SECOND:
-            yield Seen(
-                f"The {side_name(side)} did not read for {seconds(until - closed.at.ts_ns)} (TCP window 0)"
-                + ("." if opened is not None else ", to the end of the capture or connection."),
-                Confidence.HIGH,
-                (closed.at,),
-            )
+
+
+def _closings(facts: Facts, side: Side) -> Iterator[tuple[int, Location, bool]]:
+    """Each time that a side closed its window: for how long, since when, and whether it opened again."""
+    closed: Location | None = None
+    for event in facts.stream.events:
+        if event.side != side:
+            continue
+        if event.kind == "zero-window":
+            closed = event.at
+        elif event.kind == "window-open" and closed is not None:
+            yield event.at.ts_ns - closed.ts_ns, closed, True
+            closed = None
+    if closed is not None:
+        yield facts.stream.last.ts_ns - closed.ts_ns, closed, False
 
 
 @diagnosis("D15", name="delayed-ack-stall", on=Trigger.MANY)
@@ -218,6 +228,9 @@ def forgotten(facts: Facts) -> Iterator[Seen]:
         command = exchange.command
         if command is None or exchange.reply is not None or before.reply is None:
             continue
+        closed = facts.stream.fin_ns[SERVER]
+        if before.reply.code == 421 or (closed is not None and closed < command.began.ts_ns):
+            continue  # the server had closed it, and the capture shows it
         idle = command.began.ts_ns - before.reply.at.ts_ns
         reset = facts.stream.rst_ns[SERVER]
         lost = facts.stream.retransmissions[CLIENT] >= STUCK_REPEATS

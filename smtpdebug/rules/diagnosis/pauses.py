@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smtpdebug.model.smtp import END_OF_DATA, Exchange
-from smtpdebug.model.streams import CLIENT, SERVER
-from smtpdebug.rules.diagnosis.facts import IDLE_NS, SECOND, Facts, seconds
+from smtpdebug.model.streams import CLIENT, SERVER, Location
+from smtpdebug.rules.diagnosis.facts import CLEAR_PORTS, IDLE_NS, SECOND, Facts, seconds
+from smtpdebug.rules.diagnosis.path import STUCK_REPEATS, stuck
 from smtpdebug.rules.diagnosis.registry import Confidence, Seen, Trigger, diagnosis
+from smtpdebug.rules.scope import one_direction
+from smtpdebug.rules.unserved import closed_unserved
 
 FINAL_REPLY_NS = 10 * SECOND
 """Content filters take seconds; from ten on clients with short time-outs are at risk."""
@@ -70,6 +73,15 @@ def slow_after_data(facts: Facts) -> Iterator[Seen]:
     S: 221 2.0.0 Bye
     ```
     """
+    late = _taken_and_unheard(facts)
+    if late is not None and late.data is not None and late.reply is not None:
+        yield Seen(
+            f"The client was gone when the server said {late.reply.code} to the end of the mail data: it has not heard "
+            "that the message was taken, and it will come twice.",
+            Confidence.HIGH,
+            (late.data.at, late.reply.began),
+        )
+        return
     for exchange in facts.slow:
         command, reply = exchange.command, exchange.reply
         if command is None or reply is None or exchange.data is None or (exchange.wait_ns or 0) < FINAL_REPLY_NS:
@@ -94,6 +106,23 @@ def slow_after_data(facts: Facts) -> Iterator[Seen]:
             Confidence.HIGH,
             (data.at, facts.stream.last),
         )
+
+
+def _taken_and_unheard(facts: Facts) -> Exchange | None:
+    """The last message, where the server took it and the client left before it can have had the reply.
+
+    It closed before, and reset what came then; or the reply was sent again and the client reset the connection.
+    """
+    stream, exchanges = facts.stream, facts.conversation.exchanges
+    last = exchanges[-1] if exchanges else None
+    if last is None or last.data is None or not last.data.ended or last.reply is None or last.reply.code >= 300:
+        return None
+    reset = stream.rst_ns[CLIENT]
+    if reset is None or any(stream.missing):
+        return None
+    again = facts.arrived(SERVER, last.reply)
+    gone = min(t for t in (stream.fin_ns[CLIENT], reset) if t is not None)
+    return last if gone < last.reply.began.ts_ns or last.reply.at.ts_ns < again < reset else None
 
 
 def _listens_still(facts: Facts) -> bool:
@@ -199,7 +228,9 @@ def client_slow(facts: Facts) -> Iterator[Seen]:
     for exchange in facts.conversation.exchanges:
         command, reply = exchange.command, exchange.reply
         if command is not None and before is not None and exchange.data is None:
-            idle = command.began.ts_ns - facts.arrived(SERVER, before)
+            closed = facts.stream.fin_ns[SERVER]  # from there on it does not wait
+            until = command.began.ts_ns if closed is None else min(closed, command.began.ts_ns)
+            idle = until - facts.arrived(SERVER, before)
             if idle > IDLE_NS:
                 longest = max(longest, idle)
                 places.append(command.began)
@@ -210,6 +241,86 @@ def client_slow(facts: Facts) -> Iterator[Seen]:
             Confidence.MEDIUM,
             tuple(places[:5]),
         )
+
+
+def _left_before(facts: Facts, last: Exchange) -> bool:
+    """Whether the client was gone before the last reply: then it was not done."""
+    gone = facts.stream.fin_ns[CLIENT]
+    return gone is not None and last.reply is not None and gone < last.reply.began.ts_ns
+
+
+@diagnosis("D92", name="server-silent", on=Trigger.UNANSWERED | Trigger.UNOPENED)
+def silent_server(facts: Facts) -> Iterator[Seen]:
+    """The server is there and does not answer.
+
+    ## Evidence
+    The connection is open, nothing is missing or sent again, and ten seconds or more after the connection opened there
+    is no greeting; or after a command no reply, until somebody leaves.
+
+    ## What to do
+    Look in the server's log, and at its processes: all of them busy, a look-up that hangs (DNS, a directory, a policy
+    service, a scanner), or something between the two that takes connections for a server which is down.
+
+    ## Otherwise
+    The client gave up sooner than the server needs (RFC 5321 section 4.5.3.2 asks for five minutes).
+
+    ## Example
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    -- 30s --
+    C: QUIT
+    C closes
+    ```
+
+    ## Silent
+    ```smtp
+    S: 220 mx.example.org ESMTP
+    C: EHLO client.example.net
+    S: 250 mx.example.org
+    C: MAIL FROM:<a@example.net>
+    -- 8s --
+    S: 250 2.1.0 Ok
+    C: QUIT
+    S: 221 2.0.0 Bye
+    ```
+    """
+    stream, tls = facts.stream, facts.conversation.tls
+    if any(stream.missing) or one_direction(stream) or stuck(facts, CLIENT) is not None or stream.zero_windows[SERVER]:
+        return
+    if stream.retransmissions[CLIENT] >= STUCK_REPEATS or stream.syn_ack_ns is None:
+        return  # the path, rather
+    if tls is not None and not tls.decrypted:
+        return
+    awaited = _awaited(facts)
+    if awaited is None:
+        return
+    what, since, at = awaited
+    ends = [t for t in (*stream.fin_ns, *stream.rst_ns) if t is not None and t >= since]
+    later = [e.command.began.ts_ns for e in facts.conversation.exchanges if e.command and e.command.began.ts_ns > since]
+    until = min([*ends, *later, stream.last.ts_ns])
+    if until - since >= IDLE_NS:
+        first = min(ends, default=None)
+        who = "" if first is None else "client" if first in (stream.fin_ns[CLIENT], stream.rst_ns[CLIENT]) else "server"
+        end = f"; then the {who} closed" if who else "; the capture ends so"
+        yield Seen(f"The server {what} for {seconds(until - since)}{end}.", Confidence.MEDIUM, (at, stream.last))
+
+
+def _awaited(facts: Facts) -> tuple[str, int, Location] | None:
+    """What the server owes: its greeting, or the first reply that never came; since when, and where that was asked."""
+    stream = facts.stream
+    if not stream.bytes[SERVER]:
+        if stream.server.port not in CLEAR_PORTS or closed_unserved(facts.conversation) is not None:
+            return None
+        return "did not greet", stream.established_ns or stream.syn_ack_ns or stream.opened.ts_ns, stream.opened
+    for exchange in facts.unanswered[:1]:
+        command = exchange.command
+        if command is None or command.verb not in _TIMED - {"QUIT"} or command.oddities or exchange.data is not None:
+            return None
+        return f"did not answer {command.verb}", facts.arrived(CLIENT, command), command.at
+    return None
 
 
 @diagnosis("D74", name="left-without-quit", on=Trigger.UNANSWERED)
@@ -259,6 +370,8 @@ def without_quit(facts: Facts) -> Iterator[Seen]:
     if not exchanges or any(facts.stream.missing) or (tls is not None and not tls.decrypted):
         return
     last = exchanges[-1]
+    if _taken_and_unheard(facts) is not None or _left_before(facts, last):
+        return
     if (
         last.command is not None
         and last.reply is not None

@@ -142,6 +142,8 @@ class MailData(msgspec.Struct, gc=False):
     encrypted: bool = False
     offset: int = -1
     end: int = -1
+    pause_ns: int = 0
+    """The longest silence between two packets of it; 0 where none is a second long."""
 
 
 class Exchange(msgspec.Struct, gc=False):

@@ -28,6 +28,8 @@ _DOT: Final = b"\r\n."
 _LOOK_ALIKE: Final = re.compile(rb"(?:\r\n|\n|\r)(\.)(?:\r\n|\n|\r)")
 _EMPTY_LINE: Final = re.compile(rb"\n(\r?\n)")
 _EMPTY_FIRST: Final = re.compile(rb"(\r?\n)")
+PAUSE_NS: Final = 1_000_000_000
+"""Silences shorter than this are not noted."""
 _PARTIAL: Final = 4096
 """Octets of an unfinished line held back; of a longer line the beginning is let go."""
 _FOLLOWING: Final = 200
@@ -234,6 +236,9 @@ class DataReader:
     def feed(self, chunk: Chunk, pos: int) -> int:
         """Take octets of ``chunk`` from ``pos`` on; gives the position after the last one that belongs to the data."""
         data = self.data
+        pause = chunk.began.ts_ns - data.at.ts_ns
+        if pause >= PAUSE_NS and pause > data.pause_ns:
+            data.pause_ns = pause
         data.at = chunk.at
         held = self.held
         window = held + chunk.data[pos:] if pos or held else chunk.data

@@ -34,6 +34,11 @@ SITUATIONS = {
         MAIL + "-- 30s --\nS: 451 4.4.3 DNS lookup timeout\nC: QUIT\nS: 221 bye",
         {"D85", "D87"},
     ),
+    "the client pauses amid the mail data": (
+        DATA.replace("C: .\n", "C:\nC: hello\n-- 40s --\nC: world\nC: .\n")
+        + "S: 250 ok\nC: QUIT\nS: 221 bye\nC closes",
+        {"D86"},
+    ),
     "a client without QUIT": (DATA + "S: 250 2.0.0 queued\nC closes", {"D74"}),
 }
 

@@ -100,6 +100,8 @@ class Facts:
                 if before and command.began.ts_ns - before > IDLE_NS:
                     traits |= Trigger.IDLE.value
                 self._take(exchange, command.verb)
+            if exchange.data is not None and exchange.data.pause_ns > IDLE_NS:
+                traits |= Trigger.IDLE.value
             if reply is not None:
                 before = reply.at.ts_ns
                 if reply.code >= 400:

@@ -235,12 +235,29 @@ def client_slow(facts: Facts) -> Iterator[Seen]:
                 longest = max(longest, idle)
                 places.append(command.began)
         before = reply  # while a command has no reply it is the server's turn
+    yield from _pauses_in_data(facts)
     if places:
         yield Seen(
             f"The client made the server wait {len(places)} times, at most {seconds(longest)}.",
             Confidence.MEDIUM,
             tuple(places[:5]),
         )
+
+
+def _pauses_in_data(facts: Facts) -> Iterator[Seen]:
+    """Silences amid mail data that neither the server's window nor the path explains."""
+    stream = facts.stream
+    if stream.zero_windows[SERVER] or stream.retransmissions[CLIENT] or stream.missing[CLIENT]:
+        return
+    for exchange in facts.conversation.exchanges:
+        data = exchange.data
+        if data is not None and data.pause_ns > IDLE_NS:
+            yield Seen(
+                f"The client paused for {seconds(data.pause_ns)} in the middle of the mail data.",
+                Confidence.MEDIUM,
+                (data.began, data.at),
+            )
+            return
 
 
 def _left_before(facts: Facts, last: Exchange) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from smtpdebug.engine.plain import PlainOffsets
 from smtpdebug.engine.protocols import Decryptor
 from smtpdebug.model.smtp import Conversation, TlsStarted
 from smtpdebug.model.streams import (
@@ -72,7 +73,7 @@ class Builder:
     """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
 
     __slots__ = (
-        "_around", "_cut", "_early", "_held", "_left_alone", "_patient", "_plain_offset", "_prefix", "_usual", "_whole",
+        "_around", "_cut", "_early", "_held", "_left_alone", "_patient", "_plain", "_prefix", "_usual", "_whole",
         "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
@@ -93,7 +94,7 @@ class Builder:
         self._prefix = [b"", b""]
         self._cut = [False, False]
         """A gap ended the prefix: what comes behind it is not glued to it."""
-        self._plain_offset = [0, 0]
+        self._plain = PlainOffsets()
         port = stream.server.port
         mail = port in PLAIN_PORTS or port in around.ports
         self._patient = stream.complete and mail and port != _LMTP
@@ -283,6 +284,7 @@ class Builder:
             self._push(tracker.feed(event))
             return
         self._push(tracker.gap(event))  # type: ignore[arg-type]
+        self._plain.gap(event)  # type: ignore[arg-type]
         self._keep(event)  # type: ignore[arg-type]
         if decryptor is not None:
             decryptor.gap(flow, event.side, event.length)  # type: ignore[union-attr]
@@ -304,15 +306,19 @@ class Builder:
         if self.parser is None and data and record.content_type == APPLICATION_DATA:
             self._start_parser(record.began, implicit_tls=True)
         parser = self.parser
+        plain = self._plain
         if record.missing_before and parser is not None:
-            parser.gap(Gap(self.stream, side, self._plain_offset[side], 0, record.at, "undecrypted", encrypted=True))
+            plain.missing(record)
+            parser.gap(Gap(self.stream, side, plain.offset[side], 0, record.at, "undecrypted", encrypted=True))
         if record.content_type != APPLICATION_DATA:
+            plain.take(record, 0)
             tracker.decrypted(record)
             return
         if not data or parser is None:
             return
-        parser.feed(Chunk(self.stream, side, self._plain_offset[side], data, record.began, record.at, encrypted=True))
-        self._plain_offset[side] += len(data)
+        offset, acked = plain.offset[side], plain.acked(record)
+        plain.take(record, len(data))
+        parser.feed(Chunk(self.stream, side, offset, data, record.began, record.at, acked, encrypted=True))
 
     # -- the end
 

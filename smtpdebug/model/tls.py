@@ -34,6 +34,13 @@ class Record(msgspec.Struct, gc=False):
     """Packet with the first byte; packet that made the last byte available."""
     after_gap: int = 0
     """Bytes of this direction missing before this record since the one before."""
+    acked: int = -1
+    """How many of the other side's bytes in the TCP stream the sender had (see ``Chunk.acked``)."""
+
+    @property
+    def end(self) -> int:
+        """Stream offset of the byte after it."""
+        return self.offset + len(self.payload) + (2 if self.version == 2 else 5)
 
 
 class Decrypted(msgspec.Struct, gc=False):
@@ -47,6 +54,17 @@ class Decrypted(msgspec.Struct, gc=False):
     at: Location
     missing_before: int = 0
     """Records of this direction between the one before and this one that could not be opened."""
+    offset: int = -1
+    end: int = -1
+    acked: int = -1
+    """Of the record, see there; -1 where they are not known."""
+
+
+def opened_by(flow: int, record: Record, content_type: int, data: bytes, missing: int = 0) -> Decrypted:
+    """What a record held, at the record's places."""
+    return Decrypted(
+        flow, record.side, content_type, data, record.began, record.at, missing, record.offset, record.end, record.acked
+    )
 
 
 class Alert(msgspec.Struct, gc=False):

@@ -19,7 +19,7 @@ import msgspec
 
 from smtpdebug.errors import ToolError
 from smtpdebug.model.streams import Limits, Side
-from smtpdebug.model.tls import APPLICATION_DATA, UNSEALED, Decrypted, Record, TlsFacts, Verdict
+from smtpdebug.model.tls import APPLICATION_DATA, UNSEALED, Decrypted, Record, TlsFacts, Verdict, opened_by
 from smtpdebug.sources.scratch import SERVER_PORT, ScratchCapture
 from smtpdebug.sources.tshark_process import PATIENCE_S, run_worker
 from smtpdebug.tls.suite_parameters import key_exchange
@@ -198,7 +198,7 @@ class TsharkDecryptor:
             for number, data in self._plaintexts(file.fileno()):
                 flow, record = where[number]
                 self._opened[flow] = self._opened.get(flow, 0) + 1
-                opened.append(Decrypted(flow, record.side, APPLICATION_DATA, data, record.began, record.at))
+                opened.append(opened_by(flow, record, APPLICATION_DATA, data))
                 seen.add(number)
             self._check({number: place for number, place in where.items() if number not in seen})
         opened.sort(key=lambda record: record.at.ts_ns)

@@ -15,6 +15,7 @@ from smtpdebug.model.tls import (
     Decrypted,
     Record,
     Verdict,
+    opened_by,
 )
 from smtpdebug.tls import names
 from smtpdebug.tls.ciphers import Inflated, Opener, Stream, Unsealed, make_opener
@@ -256,9 +257,7 @@ class Flow:
             side.proven = True
             self._first_opened(side)
         if data and kind != CHANGE_CIPHER_SPEC:
-            self._out.append(
-                Decrypted(self.number, record.side, kind, data, record.began, record.at, missing + side.unsaid)
-            )
+            self._out.append(opened_by(self.number, record, kind, data, missing + side.unsaid))
             side.unsaid = 0
         else:
             side.unsaid += missing

@@ -71,8 +71,8 @@ class RecordReader:
         """Records whose header was seen and whose content was lost in part."""
         self._buffer = bytearray()
         self._offset = 0
-        self._marks: list[tuple[int, Location, Location]] = []
-        """(stream offset, began, at) of the segments that the buffer holds, the first being where the buffer starts."""
+        self._marks: list[tuple[int, Location, Location, int]] = []
+        """(stream offset, began, at, acked) of the segments in the buffer, the first being where it starts."""
         self._searching = searching
         self._skip = 0
         self._missing = 0
@@ -94,11 +94,11 @@ class RecordReader:
         if not buffer:
             if self._searching:
                 self._offset = offset
-                self._marks = [(offset, chunk.began, chunk.at)]
+                self._marks = [(offset, chunk.began, chunk.at, chunk.acked)]
                 return self._cut(data)
             return self._cut_aligned(data, offset, chunk)
         buffer += data
-        self._marks.append((offset, chunk.began, chunk.at))
+        self._marks.append((offset, chunk.began, chunk.at, chunk.acked))
         if not self._searching and (
             len(buffer) < HEADER or (plausible_header(buffer) and len(buffer) < HEADER + (buffer[3] << 8 | buffer[4]))
         ):
@@ -118,13 +118,15 @@ class RecordReader:
             if end > size or not 20 <= kind <= 23 or major != 3 or minor > 4 or end - position > MAX_FRAGMENT + HEADER:
                 break
             payload = data[position + HEADER : end]
-            out.append(Record(side, kind, 0x300 | minor, payload, offset + position, began, at, self._missing))
+            out.append(
+                Record(side, kind, 0x300 | minor, payload, offset + position, began, at, self._missing, chunk.acked)
+            )
             self._missing = 0
             position = end
         self.found += len(out)
         if position < size:
             self._offset = offset + position
-            self._marks = [(self._offset, began, at)]
+            self._marks = [(self._offset, began, at, chunk.acked)]
             out += self._cut(data[position:])
         return out
 
@@ -195,11 +197,12 @@ class RecordReader:
             if end > size:
                 break
             if len(marks) == 1:
-                began, at = first[1], first[2]
+                _, began, at, acked = first
             else:
-                began, at = self._mark(base + position)[1], self._mark(base + end - 1)[2]
+                began = self._mark(base + position)[1]
+                _, _, at, acked = self._mark(base + end - 1)
             payload = data[position + header : end]
-            out.append(Record(self.side, kind, version, payload, base + position, began, at, self._missing))
+            out.append(Record(self.side, kind, version, payload, base + position, began, at, self._missing, acked))
             self._missing = 0
             self.found += 1
             position = end
@@ -213,7 +216,7 @@ class RecordReader:
                 self._marks = [last]
         return out
 
-    def _mark(self, offset: int) -> tuple[int, Location, Location]:
+    def _mark(self, offset: int) -> tuple[int, Location, Location, int]:
         """The held segment with the byte at a stream offset."""
         for mark in reversed(self._marks):
             if mark[0] <= offset:

@@ -34,6 +34,8 @@ _LMTP = 24
 _TIME = attrgetter("at.ts_ns")
 _SNIFF_BYTES = 1024
 """Enough of each direction to tell SMTP from anything else."""
+_LATER = 64
+"""Records held so; more are given in the order they come."""
 _SNIFF_EVENTS = 1024
 """Chunks and gaps held until then: where the capture has headers only, bytes never come."""
 
@@ -73,8 +75,8 @@ class Builder:
     """Takes the events of one stream; calls the parsers; holds what belongs to one conversation."""
 
     __slots__ = (
-        "_around", "_cut", "_early", "_held", "_left_alone", "_patient", "_plain", "_prefix", "_usual", "_whole",
-        "conversation", "feed", "gaps", "parser", "stream", "tracker",
+        "_around", "_cut", "_early", "_held", "_later", "_left_alone", "_patient", "_plain", "_prefix", "_usual",
+        "_whole", "conversation", "feed", "gaps", "parser", "stream", "tracker",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, around: Surroundings) -> None:
@@ -95,6 +97,8 @@ class Builder:
         self._cut = [False, False]
         """A gap ended the prefix: what comes behind it is not glued to it."""
         self._plain = PlainOffsets()
+        self._later: list[Decrypted] = []
+        """Opened, but held until it is clear what the other side said before."""
         port = stream.server.port
         mail = port in PLAIN_PORTS or port in around.ports
         self._patient = stream.complete and mail and port != _LMTP
@@ -282,6 +286,7 @@ class Builder:
         assert tracker is not None
         if type(event) is Chunk:
             self._push(tracker.feed(event))
+            self._let_follow()
             return
         self._push(tracker.gap(event))  # type: ignore[arg-type]
         self._plain.gap(event)  # type: ignore[arg-type]
@@ -299,7 +304,31 @@ class Builder:
                 self._around.route(opened)
 
     def decrypted(self, record: Decrypted) -> None:
-        """Plaintext of one record of this stream."""
+        """Plaintext of one record of this stream.
+
+        Behind a gap a record is known only by the one after it. What the other side says meanwhile waits, so that it
+        does not come before what it answers.
+        """
+        later = self._later
+        if later:
+            self._let_follow(record.at.ts_ns)
+        if len(later) < _LATER and (self._is_ahead(record) or any(one.side == record.side for one in later)):
+            later.append(record)
+            return
+        self._opened(record)
+
+    def _is_ahead(self, record: Decrypted) -> bool:
+        assert self.tracker is not None
+        since = self.tracker.unsure_since(1 - record.side)
+        return since is not None and since <= record.at.ts_ns
+
+    def _let_follow(self, until_ns: int | None = None) -> None:
+        """Give what waits, as far as nothing is unsure before it any more; up to a time, or all."""
+        later = self._later
+        while later and (until_ns is None or later[0].at.ts_ns <= until_ns) and not self._is_ahead(later[0]):
+            self._opened(later.pop(0))
+
+    def _opened(self, record: Decrypted) -> None:
         tracker = self.tracker
         assert tracker is not None
         side, data = record.side, record.data
@@ -308,8 +337,8 @@ class Builder:
         parser = self.parser
         plain = self._plain
         if record.missing_before and parser is not None:
+            parser.gap(Gap(self.stream, side, plain.offset[side], 1, record.at, "undecrypted", encrypted=True))
             plain.missing(record)
-            parser.gap(Gap(self.stream, side, plain.offset[side], 0, record.at, "undecrypted", encrypted=True))
         if record.content_type != APPLICATION_DATA:
             plain.take(record, 0)
             tracker.decrypted(record)
@@ -332,6 +361,7 @@ class Builder:
         parser, tracker = self.parser, self.tracker
         if tracker is not None:
             self._push(tracker.close(self.stream.last))
+            self._let_follow()
             return self._around.decryptor.end(self.stream.serial) if self._around.decryptor is not None else []
         if parser is not None:
             parser.close(self.stream.last)

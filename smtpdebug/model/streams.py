@@ -165,6 +165,12 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     reason: str
     """``lost``, ``snaplen``, ``limit`` (a budget was hit), ``closed`` or ``undecrypted``."""
     encrypted: bool = False
+    """In the plaintext of TLS, where nobody knows how long it is: it counts as one octet."""
+
+    @property
+    def octets(self) -> int:
+        """How many octets are missing; 0 where that is not known."""
+        return 0 if self.encrypted else self.length
 
 
 class StreamClosed(msgspec.Struct, frozen=True, gc=False):

@@ -421,10 +421,10 @@ class ClientLexer:
         if self.mode == MAIL:
             if self.reader is None:
                 self.reader = DataReader(self._limits, gap.at, gap.offset, gap.encrypted)
-            self.reader.gap(gap.length, self.fed)
+            self.reader.gap(gap.octets, self.fed)
             self._behind_gap = self.fed
         elif self.mode == CHUNK:
-            behind, data = self._bdat.gap(gap.length)
+            behind, data = self._bdat.gap(gap.octets)
             if data is not None:
                 self._end_chunk(data)
                 self.lost = behind > 0

@@ -419,7 +419,7 @@ class Pairing:
         ):
             last.length += gap.length
             return
-        self.note(Lost(gap.side, gap.length or None, gap.at, why, gap.offset))
+        self.note(Lost(gap.side, gap.octets or None, gap.at, why, gap.offset))
 
     # -- the ends
 

@@ -77,6 +77,11 @@ class RecordReader:
         self._skip = 0
         self._missing = 0
 
+    @property
+    def unsure_since(self) -> int | None:
+        """Time of the first of those bytes that are held until it is clear where the next record begins."""
+        return self._marks[0][2].ts_ns if self._searching and self._buffer else None
+
     def feed(self, chunk: Chunk) -> list[Record]:
         """The records that this chunk completes."""
         data, offset = chunk.data, chunk.offset

@@ -79,6 +79,11 @@ class TlsTracker:
         """``not_tls`` of [client, server]."""
         return [reader is not None and reader.broken for reader in self._readers]
 
+    def unsure_since(self, side: int) -> int | None:
+        """See ``RecordReader.unsure_since``."""
+        reader = self._readers[side]
+        return None if reader is None else reader.unsure_since
+
     @property
     def partial_records(self) -> int:
         """Records whose header was seen and whose content was lost in part."""

@@ -244,7 +244,7 @@ def reset_in_conversation(conversation: Conversation, state: State) -> Iterator[
         return
     if not stream.packets[SERVER] or not stream.packets[CLIENT]:
         return  # one direction only
-    if state.quit_sent or state.lossy:
+    if state.quit_sent or state.lossy or any(stream.missing):
         return
     last = conversation.exchanges[-1]
     due = last.reply is None and last.command is not None

@@ -22,7 +22,7 @@ from smtpdebug.model.smtp import (
 from smtpdebug.model.streams import CLIENT, Chunk, Gap, Limits, Location
 from smtpdebug.smtp.bdat import ChunkReader
 from smtpdebug.smtp.commands import GATES, RESTARTS, auth_answer, end_of_data, spoken
-from smtpdebug.smtp.grammar import FOOT, TLS_HELLO, TLS_RECORD, VERBS, chunk_size, command_parts
+from smtpdebug.smtp.grammar import FOOT, FOOT_BEGUN, TLS_HELLO, TLS_RECORD, VERBS, chunk_size, command_parts
 from smtpdebug.smtp.maildata import Candidate, DataReader
 from smtpdebug.smtp.pairing import Pairing, Pending
 from smtpdebug.smtp.proxy import preface_length, read_preface
@@ -193,7 +193,7 @@ class ClientLexer:
         """A whole line, which has some known oddities, and where it is."""
         if self.lost:
             known |= AFTER_GAP
-            if not FOOT.match(line):
+            if not FOOT.match(line) and not (known & UNTERMINATED and FOOT_BEGUN.match(line)):
                 verb, argument, odd = spoken(line)
                 self.unsure.add(Command(verb, argument, line, began, at, offset, end, acked, known | odd, encrypted))
                 return
@@ -323,7 +323,8 @@ class ClientLexer:
     def _begin_mail(self, agreed: Reply | None = None) -> None:
         self.mode = MAIL
         self.reader = None
-        self._agreed = -1 if agreed is None else agreed.end
+        whole = agreed is not None and not agreed.oddities & (AFTER_GAP | UNTERMINATED)
+        self._agreed = agreed.end if whole and agreed is not None else -1
 
     def orphan(self, reply: Reply) -> None:
         """A reply whose command is lost may still tell what the bytes are."""
@@ -339,6 +340,8 @@ class ClientLexer:
         reader = self.reader
         if reader is None:
             reader = self.reader = DataReader(self._limits, chunk.began, chunk.offset + pos, chunk.encrypted)
+            if self._agreed < 0:
+                self._agreed = chunk.acked  # the 354 is cut or lost: the client had all of it when it began
         elif chunk.offset + pos == self._behind_gap and chunk.acked > self._agreed >= 0:
             # The client has a reply behind the 354, so the gap holds the end of the data and the reply to it.
             self.end_mail_here(chunk.offset + pos, chunk.began)

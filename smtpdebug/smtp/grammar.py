@@ -38,6 +38,11 @@ FOOT: Final = re.compile(
 )
 """A line that is surely a command: where to find one's feet in bytes that may as well be mail data."""
 
+FOOT_BEGUN: Final = re.compile(
+    rb"(?i)MAIL[ \t]+(?:F|FR|FRO|FROM)$|RCPT[ \t]+(?:T|TO)$|(?:EHLO|HELO|LHLO)[ \t]+[\w.:\[\]-]+$"
+)
+"""The same of a line that is cut off, as a short snap length does it."""
+
 TLS_RECORD: Final = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]")
 """The first octets of a TLS record (RFC 8446 5.1); no SMTP line begins so."""
 TLS_HELLO: Final = re.compile(rb"\x16\x03[\x00-\x04]|\x80[\x00-\xff]\x01\x03[\x00-\x04]")

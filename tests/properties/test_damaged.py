@@ -101,6 +101,20 @@ def test_no_reply_changes_its_command(case: str, tmp_path: Path) -> None:
     assert wrong(capture, damages(capture), tmp_path) == []
 
 
+@pytest.mark.parametrize("case", ["plain", "recipient-refused", "any-interface"])
+@pytest.mark.parametrize("snaplen", [82, 96, 120, 200])
+def test_where_each_command_waits_for_its_reply_short_packets_cost_none(
+    case: str, snaplen: int, tmp_path: Path
+) -> None:
+    """A snap length leaves the beginning of each packet, and what both sides acknowledged."""
+    file = tmp_path / "capture.pcap"
+    capture = (CAPTURES / case / "capture.pcap").read_bytes()
+    file.write_bytes(capture)
+    truth = [what and what[0] for commands in said(file).values() for what in commands]
+    file.write_bytes(cut(capture, snaplen))
+    assert [what and what[0] for commands in said(file).values() for what in commands] == truth
+
+
 @pytest.mark.parametrize("case", SEALED)
 def test_no_reply_changes_its_command_inside_tls(case: str, tmp_path: Path) -> None:
     """There TCP tells what both sides had only of the ciphertext, and behind a gap records are found late."""

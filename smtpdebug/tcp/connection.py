@@ -143,7 +143,9 @@ class Connection(msgspec.Struct, eq=False, gc=False):
                 self.early_ack = (ack, segment.ts_ns, segment.frame)
             elif (distance := ahead(ack, peer.isn)) >= 1:
                 self.shaken = True
-                if distance == 1:  # an ACK of more came later: the one of the handshake is not in the capture
+                if (
+                    distance <= 1 + peer.on_syn
+                ):  # an ACK of more came later: the one of the handshake is not in the capture
                     stream.established_ns, stream.established_frame = segment.ts_ns, segment.frame
         if peer.base < 0:
             peer.begin(ack, certain=True)

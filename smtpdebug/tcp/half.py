@@ -60,6 +60,8 @@ class Half(msgspec.Struct, eq=False, gc=False):
     side: Side
     out: deque[TcpStreamEvent]
     isn: int = -1
+    on_syn: int = 0
+    """Octets of data that came with the SYN (RFC 7413)."""
     base: int = -1
     """Sequence number of offset 0, or -1."""
     started: bool = False

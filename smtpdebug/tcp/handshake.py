@@ -44,7 +44,7 @@ def take_syn(connection: Connection, half: Half, segment: Segment, at: Location)
         connection.flip()
         stream.decided_by = "syn"
     _begin_at_syn(half, first)
-    half.isn = segment.seq
+    half.isn, half.on_syn = segment.seq, segment.length
     stream.complete = stream.complete or untouched
     if not answer:
         stream.syn_ns = ts_ns

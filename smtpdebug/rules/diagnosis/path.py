@@ -103,11 +103,11 @@ def capture_lossy(facts: Facts) -> Iterator[Seen]:
         if not stream.missing[side] or (mine and all(gap.reason == "closed" for gap in mine)):
             continue  # what nobody acknowledged may have been lost before it came to the capture
         cut = any(gap.reason == "snaplen" for gap in mine)
-        why = (
-            "the packets were captured short (capture with -s 0)."
-            if cut
-            else "and the other side has them: the capture lost them, not the network."
-        )
+        why = "and the other side has them: the capture lost them, not the network."
+        if cut:
+            why = "the packets were captured short (capture with -s 0)."
+        elif not stream.packets[side]:
+            why = "and no packet of it is: they take another path, or a filter left them out."
         at = mine[0].at if mine else stream.last
         yield Seen(
             f"{stream.missing[side]:,} bytes of the {side_name(side)} are not in the capture"

@@ -60,7 +60,9 @@ class Unsure:
         dot, self.last = (self.last, None) if self.last is not None and self.last.line == b"." else (None, self.last)
         self._put_down()
         if self._item is not None:
+            # Not before it is whole: live output shows each item once.
             self._item.mail = dot is not None
+            self._note(self._item)
             self._item = None
         return None if dot is None else _end_of_data(dot)
 
@@ -90,7 +92,6 @@ class Unsure:
         item = self._item
         if item is None:
             item = self._item = Unread(CLIENT, b"", at, encrypted=encrypted)
-            self._note(item)
         item.length += len(data)
         item.lines += 1
         item.data += data[: max(0, self._most - len(item.data))]

@@ -161,6 +161,9 @@ class Engine:
         """Hand plaintext to the streams it belongs to; finish those that were waiting for it."""
         if not opened:
             return
+        if len(opened) > 1:
+            # What waited for a secret was pushed when it was found, which behind a gap is later than it was sent.
+            opened = sorted(opened, key=_when)
         for record in opened:
             builder = self._builders.get(record.flow) or self._waiting.get(record.flow)
             if builder is not None:
@@ -235,3 +238,7 @@ def _answers_in_clear(conversation: Conversation, facts: TlsFacts) -> bool:
         return bool(replies)
     hello = facts.client_hello
     return hello is not None and any(reply.began.ts_ns > hello.ts_ns for reply in replies)
+
+
+def _when(record: Decrypted) -> int:
+    return record.at.ts_ns

@@ -156,7 +156,7 @@ class Negotiation:
         secret, source = premaster
         if server.extension(names.EXTENDED_MASTER_SECRET) is None:
             self.master = master_secret(version, suite, secret, client.random, server.random)
-        elif self._flight_done:
+        elif self._flight_done and self._client:  # not so in an order that no client sends
             transcript = b"".join((self._client[0], *self._server, *self._client[1:]))
             self.master = extended_master_secret(version, suite, secret, transcript)
         else:

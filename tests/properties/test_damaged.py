@@ -49,11 +49,11 @@ def without(capture: bytes, lost: set[int]) -> bytes:
     return capture[:HEADER] + b"".join(kept)
 
 
-def said(file: Path, secret: Path | None = None) -> Said:
+def said(file: Path, secret: Path | None = None, by: str = "native") -> Said:
     found: Said = {}
     rsa_key = [secret] if secret is not None and secret.suffix == ".key" else []
     keylog = [secret] if secret is not None and not rsa_key else []
-    for conversation in smtpdebug.read(file, rsa_key=rsa_key, keylog=keylog, decrypt_with="native"):
+    for conversation in smtpdebug.read(file, rsa_key=rsa_key, keylog=keylog, decrypt_with=by):
         for exchange in conversation.exchanges:
             command, reply = exchange.command, exchange.reply
             if reply is not None and reply.began.ts_ns == reply.at.ts_ns:
@@ -122,6 +122,15 @@ def test_no_reply_changes_its_command_inside_tls(case: str, tmp_path: Path) -> N
     count = sum(1 for _ in records(capture))
     damaged = ((f"without #{number + 1}", without(capture, {number})) for number in range(count))
     assert wrong(capture, damaged, tmp_path, CAPTURES / case / SEALED[case]) == []
+
+
+def test_both_decryptors_pair_alike(tmp_path: Path) -> None:
+    """What tshark opens comes all at the end, and what the native one opens as it is said."""
+    capture, secret = (CAPTURES / "starttls-rsa" / name for name in ("capture.pcap", "server.key"))
+    file = tmp_path / "capture.pcap"
+    for number in range(14, 24, 2):
+        file.write_bytes(without(capture.read_bytes(), {number}))
+        assert said(file, secret, "auto") == said(file, secret, "native")
 
 
 @pytest.mark.parametrize("case", CASES)

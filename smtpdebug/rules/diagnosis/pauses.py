@@ -230,8 +230,8 @@ def client_slow(facts: Facts) -> Iterator[Seen]:
         if command is not None and before is not None and exchange.data is None:
             closed = facts.stream.fin_ns[SERVER]  # from there on it does not wait
             until = command.began.ts_ns if closed is None else min(closed, command.began.ts_ns)
-            idle = until - facts.arrived(SERVER, before)
-            if idle > IDLE_NS:
+            idle = until - before.at.ts_ns
+            if idle > IDLE_NS and (idle := until - facts.arrived(SERVER, before)) > IDLE_NS:
                 longest = max(longest, idle)
                 places.append(command.began)
         before = reply  # while a command has no reply it is the server's turn
